@@ -1,0 +1,32 @@
+//! Posthaste delivers webhooks: an event in, signed requests out, nothing lost.
+//!
+//! This is the map, in reading order. **Arrows go down this list, never up**: a room
+//! may name those below it. `tests/house.rs` holds the code to what is in bold.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`registry`] | everything configured, in memory; finds an event's subscriptions |
+//! | [`dialect`] | the wire formats: an event becomes a request |
+//! | [`filter`], [`secrecy`], [`template`], [`retry`], [`sign`], [`pattern`] | what subscriptions say, as functions |
+//! | [`model`] | organizations, events, subscriptions, deliveries, and their rules |
+//! | [`input`], [`json`], [`id`], [`secret`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
+//!
+//! From `sched` down nothing names tokio, a file, a socket or a clock: `now` and
+//! chance are arguments. So three days of retries are tested in milliseconds.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod dialect;
+pub mod filter;
+pub mod id;
+pub mod input;
+pub mod json;
+pub mod limits;
+pub mod model;
+pub mod pattern;
+pub mod registry;
+pub mod retry;
+pub mod secrecy;
+pub mod secret;
+pub mod sign;
+pub mod template;
+pub mod time;

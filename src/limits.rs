@@ -1,0 +1,171 @@
+//! Every limit that is not a setting, in one place, with its unit in its name.
+//! Where a limit is part of the public contract, the API's description repeats it.
+
+/// An event's `data` with its envelope, as sent to us.
+pub const EVENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A batch of events, as sent to us.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 1000;
+/// Any other request to the API.
+pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// How deep JSON may nest. Beyond it, parsers in receivers give up too.
+pub const JSON_DEPTH_MAX: usize = 100;
+
+/// Names of organizations, sources and event types, and everything else that
+/// identifies something: `event_id`, `external_id`, `subject`, `Idempotency-Key`.
+pub const NAME_CHARS_MAX: usize = 255;
+/// A description.
+pub const DESCRIPTION_CHARS_MAX: usize = 1024;
+/// `metadata`, as compact JSON.
+pub const METADATA_BYTES_MAX: usize = 4096;
+/// How deep the tree of organizations may be, the root counted.
+pub const ORGANIZATION_DEPTH_MAX: usize = 16;
+
+/// A subscription's URL, as written (with its placeholders).
+pub const URL_CHARS_MAX: usize = 2048;
+/// A URL after placeholders were filled in.
+pub const RENDERED_URL_BYTES_MAX: usize = 8192;
+/// Custom headers of one subscription.
+pub const HEADERS_MAX: usize = 32;
+/// One custom header's value.
+pub const HEADER_VALUE_BYTES_MAX: usize = 4096;
+/// A body template.
+pub const BODY_TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Entries of a `form` or `query` template.
+pub const TEMPLATE_ENTRIES_MAX: usize = 64;
+/// One `form` or `query` value.
+pub const TEMPLATE_VALUE_BYTES_MAX: usize = 4096;
+/// Placeholders in a subscription's URL, body, form and query together.
+pub const PLACEHOLDERS_MAX: usize = 256;
+/// A request body after placeholders were filled in.
+pub const RENDERED_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Patterns in `events`.
+pub const PATTERNS_MAX: usize = 200;
+/// Source ids in a `scope` that lists them.
+pub const SCOPE_SOURCES_MAX: usize = 1000;
+/// Conditions in a `filter`.
+pub const CONDITIONS_MAX: usize = 32;
+/// Values of one `in` condition.
+pub const CONDITION_VALUES_MAX: usize = 100;
+/// User ids in `notify`.
+pub const NOTIFY_MAX: usize = 64;
+/// A certificate chain or key in PEM.
+pub const PEM_BYTES_MAX: usize = 32 * 1024;
+/// A user name, password, token, client id or client secret.
+pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+/// The largest `failure_limit`.
+pub const FAILURE_LIMIT_MAX: u32 = 100_000;
+/// The largest `delivery.concurrency` of one lane.
+pub const CONCURRENCY_MAX: u32 = 1024;
+/// The largest `delivery.rate_per_second`.
+pub const RATE_PER_SECOND_MAX: f64 = 1_000_000.0;
+
+/// Signing secrets valid at the same time.
+pub const SECRETS_VALID_MAX: usize = 5;
+/// The longest `overlap` of a rotation.
+pub const ROTATION_OVERLAP_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+/// How long publishing stays idempotent.
+pub const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(72 * 3600);
+
+/// Rows a list answers with, when not told and at most.
+pub const PAGE_DEFAULT: usize = 50;
+/// See [`PAGE_DEFAULT`].
+pub const PAGE_MAX: usize = 500;
+/// Rows one list request looks at: a page may be short and still have a next one.
+pub const PAGE_SCAN_MAX: usize = 5_000;
+/// Rows that bulk work changes in one commit.
+pub const BULK_ROWS_MAX: usize = 1000;
+/// Deliveries that one call of replay makes.
+pub const REPLAY_MAX: usize = 10_000;
+
+/// What is read of a receiver's answer.
+pub const RESPONSE_READ_BYTES_MAX: usize = 64 * 1024;
+/// What is kept of the answer to a delivery's last attempt.
+pub const RESPONSE_KEPT_BYTES_MAX: usize = 16 * 1024;
+/// What is kept of the answers to its earlier attempts.
+pub const RESPONSE_KEPT_EARLIER_BYTES_MAX: usize = 1024;
+/// The head of a receiver's answer.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Headers of a receiver's answer.
+pub const RESPONSE_HEADERS_MAX: usize = 100;
+/// An attempt's `detail`.
+pub const DETAIL_CHARS_MAX: usize = 300;
+
+/// What the command line reads of the daemon's answer.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the command line waits for the daemon's answer.
+pub const CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Connections that the command line's own receiver serves at the same time.
+pub const RECEIVER_CONNECTIONS_MAX: usize = 256;
+/// Requests that wait for that receiver's owner.
+pub const RECEIVER_QUEUE_MAX: usize = 64;
+/// How long that receiver waits for a connection's next request, and for its handshake.
+pub const RECEIVER_IDLE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Consecutive failures of the endpoint that trip its lane.
+pub const TRIP_AFTER_FAILURES: u32 = 5;
+/// The pause before a tripped lane's first probe.
+pub const PROBE_DELAY_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
+/// The longest pause between probes.
+pub const PROBE_DELAY_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+/// Outcomes of a lane that wait for their commit: more, and it starts no attempt.
+pub const LANE_UNSETTLED_MAX: usize = 256;
+/// Heads of a lane held in memory, unless twice its concurrency is more.
+pub const LANE_HEADS_MAX: usize = 64;
+/// Bytes of freshly accepted events held in memory for delivery.
+pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Commands waiting for the store's writer.
+pub const WRITER_QUEUE_MAX: usize = 4096;
+/// Commands that share one commit.
+pub const WRITER_GROUP_MAX: usize = 1000;
+/// Attempts kept of one delivery; the oldest go first.
+pub const ATTEMPTS_KEPT_MAX: u32 = 100;
+/// Notices that wait for the engine: more, and the store's writer waits for it.
+pub const NOTICE_QUEUE_MAX: usize = 1024;
+
+/// Addresses of a host that are considered.
+pub const RESOLVED_ADDRESSES_MAX: usize = 16;
+/// Lookups of host names under way. Each occupies a thread until the resolver
+/// answers, also when nobody waits any more; half of the runtime's stay free.
+pub const LOOKUPS_MAX: usize = 256;
+/// Where a host has several addresses, each gets at least this much of
+/// `connect_timeout`.
+pub const CONNECT_SHARE_MIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long the body of an answer is waited for once its head has come.
+pub const RESPONSE_BODY_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Idle connections kept to all receivers.
+pub const IDLE_CONNECTIONS_MAX: usize = 512;
+/// Idle connections kept to one receiver.
+pub const IDLE_CONNECTIONS_PER_ENDPOINT_MAX: usize = 64;
+/// How often idle connections are looked through, at most.
+pub const IDLE_SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// Prepared TLS configurations; each holds its own copy of the trusted authorities.
+pub const TLS_CONFIGS_MAX: usize = 128;
+/// Lanes whose OAuth 2.0 token is held.
+pub const TOKENS_MAX: usize = 4096;
+/// A token endpoint's answer.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// An access token.
+pub const ACCESS_TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// How long a token is used whose answer does not say.
+pub const TOKEN_LIFETIME_DEFAULT: std::time::Duration = std::time::Duration::from_secs(300);
+/// The longest that a token is used.
+pub const TOKEN_LIFETIME_MAX: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// How long before its end a token is fetched anew; at most a tenth of its life.
+pub const TOKEN_MARGIN_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Connections to all of our own listeners together; more wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// A request's head, and the idle time before the next one on a connection.
+pub const REQUEST_HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// A request's line and headers; of these at most 100, which is hyper's own limit.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// A request's whole body, from its first byte to its last.
+pub const REQUEST_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a caller may take nothing of its answer.
+pub const RESPONSE_STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// A caller's own `x-request-id`.
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Attempts at an update without `If-Match` that others keep overtaking.
+pub const UPDATE_TRIES_MAX: usize = 4;
