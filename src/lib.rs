@@ -5,6 +5,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`sched`] | which delivery is attempted when: values in, actions out |
 //! | [`registry`] | everything configured, in memory; finds an event's subscriptions |
 //! | [`dialect`] | the wire formats: an event becomes a request |
 //! | [`filter`], [`secrecy`], [`template`], [`retry`], [`sign`], [`pattern`] | what subscriptions say, as functions |
@@ -25,6 +26,7 @@ pub mod model;
 pub mod pattern;
 pub mod registry;
 pub mod retry;
+pub mod sched;
 pub mod secrecy;
 pub mod secret;
 pub mod sign;

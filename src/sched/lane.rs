@@ -1,0 +1,318 @@
+//! One lane: its window on the store's rows, what of it is in flight, and whether
+//! it may start another attempt.
+//!
+//! **The window's promise**: every pending row up to `loaded_through` is in
+//! `heads` or `busy`; where `more` is false, every pending row is. A row that
+//! comes in beyond the window is left to the store.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::id::EventId;
+use crate::limits::{LANE_HEADS_MAX, LANE_UNSETTLED_MAX};
+use crate::model::{Head, Key};
+use crate::time::Timestamp;
+
+use super::LaneSettings;
+use super::blame::Blame;
+use super::breaker::Breaker;
+use super::rate::Rate;
+
+/// Whether a lane may start an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Now.
+    Now,
+    /// Not before then.
+    At(Timestamp),
+    /// Not until something else happens.
+    No,
+}
+
+/// A delivery whose attempt is in flight or whose outcome is not committed yet.
+enum Busy {
+    InFlight(Head),
+    Unsettled(Key),
+}
+
+/// A read of the store that is under way.
+struct Loading {
+    /// Rows that went meanwhile: what is read may still have them.
+    gone: HashSet<Key>,
+    /// Rows that came in meanwhile: what is read may not have them.
+    arrived: Vec<Head>,
+    /// Whether some of these had to be left to the store.
+    overflowed: bool,
+}
+
+pub(super) struct LaneState {
+    pub(super) settings: LaneSettings,
+    pub(super) breaker: Breaker,
+    pub(super) blame: Blame,
+    /// Until when a `Retry-After` asked the lane to pause.
+    pub(super) paused_until: Timestamp,
+    /// Whether the last attempt failed.
+    pub(super) last_failed: bool,
+    /// Attempts in flight.
+    pub(super) in_flight: u32,
+    /// Whether the lane stands in a queue of those that can run.
+    pub(super) queued: bool,
+    /// The timer that is set for it.
+    pub(super) wake: Option<Timestamp>,
+    rate: Rate,
+    heads: BTreeMap<Key, ReadyHead>,
+    busy: HashMap<EventId, Busy>,
+    more: bool,
+    loaded_through: Option<Key>,
+    loading: Option<Loading>,
+    generation: u64,
+    /// No pending delivery was opened before this; none: nothing is pending.
+    oldest_opened_at: Option<Timestamp>,
+    expiring: Option<Expiring>,
+}
+
+/// The store is ending what is past its horizon.
+struct Expiring {
+    /// The oldest opening that came in meanwhile.
+    opened_meanwhile: Option<Timestamp>,
+}
+
+/// A head, and when it may run: its due time, unless that was made by a clock
+/// that has been set back since.
+struct ReadyHead {
+    head: Head,
+    ready_at: Timestamp,
+}
+
+impl LaneState {
+    pub(super) fn new(settings: LaneSettings, consecutive_failures: u32, has_backlog: bool) -> LaneState {
+        LaneState {
+            settings,
+            breaker: Breaker::default(),
+            blame: Blame::new(consecutive_failures),
+            paused_until: Timestamp::ZERO,
+            last_failed: false,
+            in_flight: 0,
+            queued: false,
+            wake: None,
+            rate: Rate::default(),
+            heads: BTreeMap::new(),
+            busy: HashMap::new(),
+            more: has_backlog,
+            loaded_through: None,
+            loading: None,
+            generation: 0,
+            oldest_opened_at: has_backlog.then_some(Timestamp::ZERO),
+            expiring: None,
+        }
+    }
+
+    /// How many heads are held: enough that reading ahead keeps up.
+    fn window(&self) -> usize {
+        LANE_HEADS_MAX.max(2 * self.settings.concurrency as usize)
+    }
+
+    /// Takes a committed row in, or leaves it to the store.
+    pub(super) fn admit(&mut self, now: Timestamp, head: Head) {
+        let earlier = |oldest: Option<Timestamp>| Some(oldest.map_or(head.opened_at, |at| at.min(head.opened_at)));
+        self.oldest_opened_at = earlier(self.oldest_opened_at);
+        if let Some(expiring) = &mut self.expiring {
+            expiring.opened_meanwhile = earlier(expiring.opened_meanwhile);
+        }
+        if self.busy.contains_key(&head.event) {
+            return;
+        }
+        if self.more && self.loaded_through.is_none_or(|through| head.key() > through) {
+            let window = self.window();
+            if let Some(loading) = &mut self.loading {
+                loading.gone.remove(&head.key());
+                if loading.arrived.len() < window {
+                    loading.arrived.push(head);
+                } else {
+                    loading.overflowed = true;
+                }
+            }
+            return;
+        }
+        self.hold_head(now, head);
+    }
+
+    fn hold_head(&mut self, now: Timestamp, head: Head) {
+        let ready_at = head.due.min(now + self.settings.retry.delay_longest());
+        self.heads.insert(head.key(), ReadyHead { head, ready_at });
+        if self.heads.len() > self.window() {
+            self.heads.pop_last();
+            self.more = true;
+            self.loaded_through = self.heads.last_key_value().map(|(key, _)| *key);
+        }
+    }
+
+    /// What to read from the store now: after which key, how many rows, and what
+    /// to call it.
+    pub(super) fn wants_load(&mut self) -> Option<(Option<Key>, usize, u64)> {
+        let low = self.heads.len() <= self.window() / 4;
+        if !self.settings.enabled || !self.more || self.loading.is_some() || !low {
+            return None;
+        }
+        self.generation += 1;
+        self.loading = Some(Loading { gone: HashSet::new(), arrived: Vec::new(), overflowed: false });
+        Some((self.loaded_through, self.window() - self.heads.len(), self.generation))
+    }
+
+    pub(super) fn loaded(&mut self, now: Timestamp, generation: u64, rows: &[Head], exhausted: bool) {
+        if generation != self.generation {
+            return;
+        }
+        let Some(loading) = self.loading.take() else { return };
+        if let Some(last) = rows.last() {
+            self.loaded_through = Some(last.key());
+        }
+        self.more = !exhausted || loading.overflowed;
+        for head in rows.iter().filter(|head| !loading.gone.contains(&head.key())) {
+            if !self.busy.contains_key(&head.event) {
+                self.hold_head(now, *head);
+            }
+        }
+        for head in &loading.arrived {
+            self.admit(now, *head);
+        }
+    }
+
+    /// The store's rows are others than they were: what is in memory is forgotten.
+    pub(super) fn reset(&mut self) {
+        self.heads.clear();
+        self.loading = None;
+        self.generation += 1;
+        self.more = true;
+        self.loaded_through = None;
+    }
+
+    /// A row is no more.
+    pub(super) fn removed(&mut self, key: Key) {
+        self.heads.remove(&key);
+        if let Some(loading) = &mut self.loading {
+            loading.arrived.retain(|head| head.key() != key);
+            loading.gone.insert(key);
+        }
+    }
+
+    /// An outcome is committed; `next`: where its delivery stands now.
+    pub(super) fn settled(&mut self, now: Timestamp, event: EventId, next: Option<Head>) {
+        if let Some(Busy::Unsettled(key)) = self.busy.get(&event) {
+            let key = *key;
+            self.busy.remove(&event);
+            self.removed(key);
+        }
+        if let Some(head) = next {
+            self.admit(now, head);
+        }
+    }
+
+    pub(super) fn may_hold_opened_until(&self, opened_until: Timestamp) -> bool {
+        self.expiring.is_none() && self.oldest_opened_at.is_some_and(|oldest| oldest <= opened_until)
+    }
+
+    /// Up to which opening what a disabled subscription holds is past its horizon.
+    pub(super) fn wants_expiry(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.settings.enabled || self.expiring.is_some() {
+            return None;
+        }
+        let oldest = self.oldest_opened_at?;
+        if self.settings.retry.horizon(oldest) > now {
+            return None;
+        }
+        self.begin_expiry();
+        Some(now - self.settings.retry.give_up_after)
+    }
+
+    /// The store is asked to end what is past its horizon.
+    pub(super) fn begin_expiry(&mut self) {
+        self.expiring = Some(Expiring { opened_meanwhile: None });
+    }
+
+    /// The store has ended what was past its horizon.
+    pub(super) fn expired(&mut self, oldest_opened_at: Option<Timestamp>) {
+        let meanwhile = self.expiring.take().and_then(|expiring| expiring.opened_meanwhile);
+        self.oldest_opened_at = oldest_opened_at.into_iter().chain(meanwhile).min();
+        self.reset();
+    }
+
+    pub(super) fn admission(&self, now: Timestamp) -> Admission {
+        let unsettled = self.busy.len() - self.in_flight as usize;
+        let full = self.in_flight >= self.settings.concurrency || unsettled >= LANE_UNSETTLED_MAX;
+        if !self.settings.enabled || full || self.breaker.is_tripped() && self.in_flight > 0 {
+            return Admission::No;
+        }
+        let Some(first) = self.heads.values().next() else { return Admission::No };
+        let at = first
+            .ready_at
+            .max(self.paused_until)
+            .max(self.rate.next_at(self.settings.rate_per_second))
+            .max(self.breaker.probe_at().unwrap_or(Timestamp::ZERO));
+        if at <= now { Admission::Now } else { Admission::At(at) }
+    }
+
+    /// When the lane must be looked at again: for an attempt, for its expiry, for
+    /// the horizon of what it holds.
+    pub(super) fn wake_for_itself(&self, attempt_at: Option<Timestamp>) -> Option<Timestamp> {
+        let own = if self.settings.enabled {
+            self.settings.expires_at
+        } else if self.expiring.is_some() {
+            None
+        } else {
+            self.oldest_opened_at.map(|oldest| self.settings.retry.horizon(oldest))
+        };
+        match (attempt_at, own) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub(super) fn begin_attempt(&mut self, now: Timestamp) -> Option<Head> {
+        let (_, ReadyHead { head, .. }) = self.heads.pop_first()?;
+        self.rate.take(now, self.settings.rate_per_second);
+        self.in_flight += 1;
+        self.busy.insert(head.event, Busy::InFlight(head));
+        Some(head)
+    }
+
+    /// The attempt ended: its delivery waits for its outcome to be committed.
+    pub(super) fn end_attempt(&mut self, event: EventId) -> Option<Head> {
+        let busy = self.busy.get_mut(&event)?;
+        let Busy::InFlight(head) = *busy else { return None };
+        *busy = Busy::Unsettled(head.key());
+        self.in_flight -= 1;
+        Some(head)
+    }
+
+    /// The attempt was not made after all.
+    pub(super) fn put_back(&mut self, now: Timestamp, head: Head) {
+        self.busy.remove(&head.event);
+        self.admit(now, head);
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.last_failed = false;
+        self.breaker.succeeded();
+        self.blame.succeeded();
+    }
+
+    /// It was enabled again.
+    pub(super) fn forget_failures(&mut self) {
+        self.last_failed = false;
+        self.breaker = Breaker::default();
+        self.blame = Blame::default();
+        self.paused_until = Timestamp::ZERO;
+    }
+
+    /// The clock was set back to `now`.
+    pub(super) fn pull_in(&mut self, now: Timestamp) {
+        let longest = self.settings.retry.delay_longest();
+        for ready in self.heads.values_mut() {
+            ready.ready_at = ready.ready_at.min(now + longest);
+        }
+        self.paused_until = self.paused_until.min(now + self.settings.retry.max_delay);
+        self.rate.pull_in(now, longest);
+        self.breaker.pull_in(now);
+        self.blame.pull_in(now);
+    }
+}

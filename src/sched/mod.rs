@@ -1,0 +1,566 @@
+//! The scheduler: which delivery is attempted when. **No I/O, no clock, no
+//! randomness of its own**: `step(now, chance, input)` answers with actions, so
+//! three days of retries are tested in milliseconds.
+//!
+//! Each subscription has a lane, its own queue in due order, of which only the
+//! head is in memory; the rest stays in the store and is read when needed. Rate,
+//! breaker and pauses belong to the lane: **the lane sleeps, no row is rewritten**,
+//! so one dead endpoint's million overdue deliveries cost the others nothing.
+//! Lanes that can run take turns, one attempt each.
+//!
+//! - `lane.rs`: one lane: its window on the store, its limits, its breaker.
+//! - `breaker.rs`: when a lane is tripped and when it is probed.
+//! - `rate.rs`: attempts a second.
+//! - `blame.rs`: which failures count against the endpoint.
+
+mod blame;
+mod breaker;
+mod lane;
+mod rate;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::id::{EventId, Lane};
+use crate::model::{AttemptOutcome, FailureCode, Head, Key, Settlement, StatusReason};
+use crate::retry::{self, Policy, Verdict};
+use crate::time::Timestamp;
+
+use blame::Heard;
+use lane::{Admission, LaneState};
+
+/// What the scheduler must know of a lane's subscription.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneSettings {
+    /// Whether it delivers; otherwise what is pending is held.
+    pub enabled: bool,
+    /// Attempts in flight.
+    pub concurrency: u32,
+    /// Attempts a second; 0: no limit.
+    pub rate_per_second: f64,
+    /// When to try again.
+    pub retry: Policy,
+    /// Counted failures in a row that disable it.
+    pub failure_limit: Option<u32>,
+    /// When it disables itself.
+    pub expires_at: Option<Timestamp>,
+    /// The host its requests go to: tells an endpoint's fault from our link's.
+    pub host: String,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A subscription is there, or is another than it was.
+    LaneSet {
+        /// Which.
+        lane: Lane,
+        /// As it stands.
+        settings: Box<LaneSettings>,
+        /// Its counted failures in a row, from the store.
+        consecutive_failures: u32,
+        /// Whether the store may hold pending deliveries that are not in memory.
+        has_backlog: bool,
+    },
+    /// A subscription is no more.
+    LaneRemoved(Lane),
+    /// Deliveries were committed as pending.
+    Opened(Lane, Vec<Head>),
+    /// The answer to [`Action::Load`].
+    Loaded {
+        /// Which lane.
+        lane: Lane,
+        /// The action's.
+        generation: u64,
+        /// Rows in order.
+        heads: Vec<Head>,
+        /// Whether there were no more rows.
+        exhausted: bool,
+    },
+    /// An attempt ended.
+    Finished {
+        /// Which lane.
+        lane: Lane,
+        /// Which event.
+        event: EventId,
+        /// How.
+        report: Report,
+    },
+    /// The outcome of an attempt is committed (or was dropped, because the
+    /// delivery was no longer pending).
+    Settled {
+        /// Which lane.
+        lane: Lane,
+        /// Which event.
+        event: EventId,
+        /// Where it stands now, if it is still pending.
+        next: Option<Head>,
+    },
+    /// A pending delivery is no more where it stood.
+    Removed(Lane, Key),
+    /// Many pending deliveries of a lane are no more, or others than they were.
+    Reset(Lane),
+    /// The answer to [`Action::Expire`].
+    Expired {
+        /// Which lane.
+        lane: Lane,
+        /// When the oldest that is still pending was opened; none: nothing is pending.
+        oldest_opened_at: Option<Timestamp>,
+    },
+    /// The store went down (`true`) or is back (`false`): meanwhile no attempt starts.
+    Hold(bool),
+    /// Time passed.
+    Tick,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// It was made.
+    Made {
+        /// When it began.
+        began_at: Timestamp,
+        /// How it went.
+        outcome: AttemptOutcome,
+        /// The pause its answer asked for.
+        retry_after: Option<Duration>,
+    },
+    /// It was not made: the subscription was disabled or gone by then.
+    NotMade,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make an attempt and report how it went.
+    Attempt(Lane, Head),
+    /// Read the rows of a lane that follow `after`, at most `limit`.
+    Load {
+        /// Which lane.
+        lane: Lane,
+        /// None: from its beginning.
+        after: Option<Key>,
+        /// Rows wanted.
+        limit: usize,
+        /// To be given back with the rows.
+        generation: u64,
+    },
+    /// Commit what follows from the attempt just reported.
+    Settle {
+        /// Which lane.
+        lane: Lane,
+        /// As it stood before the attempt.
+        head: Head,
+        /// What follows.
+        settlement: Settlement,
+        /// The lane's counted failures in a row.
+        consecutive_failures: u32,
+    },
+    /// Fail every pending delivery of a lane that was opened at or before then.
+    Expire {
+        /// Which lane.
+        lane: Lane,
+        /// Opened at or before this.
+        opened_until: Timestamp,
+    },
+    /// Disable the subscription.
+    Disable {
+        /// Which.
+        lane: Lane,
+        /// Why.
+        reason: StatusReason,
+        /// What failed last, where something did.
+        last: Option<FailureCode>,
+    },
+    /// Tell who wants to know that the lane is tripped.
+    Failing(Lane),
+}
+
+/// How much runs at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Attempts in flight, all lanes.
+    pub concurrency_total: u32,
+}
+
+/// See the file's beginning.
+pub struct Scheduler {
+    capacity: Capacity,
+    lanes: HashMap<Lane, LaneState>,
+    timers: BTreeSet<(Timestamp, Lane)>,
+    /// Lanes that can start an attempt now, in turn: those whose last attempt
+    /// succeeded, and those whose last failed.
+    healthy: VecDeque<Lane>,
+    failing: VecDeque<Lane>,
+    in_flight: u32,
+    /// Of these, those of lanes whose last attempt failed: at most half of the total.
+    in_flight_failing: u32,
+    /// Lanes that are tripped.
+    tripped: usize,
+    heard: Heard,
+    held: bool,
+    latest: Timestamp,
+    actions: Vec<Action>,
+}
+
+/// A clock that is this much behind what it was has been set back.
+const STEP_BACK_MIN: Duration = Duration::from_secs(1);
+
+impl Scheduler {
+    /// A scheduler without lanes.
+    pub fn new(capacity: Capacity) -> Scheduler {
+        Scheduler {
+            capacity,
+            lanes: HashMap::new(),
+            timers: BTreeSet::new(),
+            healthy: VecDeque::new(),
+            failing: VecDeque::new(),
+            in_flight: 0,
+            in_flight_failing: 0,
+            tripped: 0,
+            heard: Heard::default(),
+            held: false,
+            latest: Timestamp::ZERO,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Changes how much runs at once; what is in flight goes on.
+    pub fn set_capacity(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+    }
+
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Lanes that are tripped.
+    pub fn tripped(&self) -> usize {
+        self.tripped
+    }
+
+    /// When [`Input::Tick`] is wanted, if nothing else happens before.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one input in and answers what is to be done. `chance` draws numbers
+    /// that are uniform in 0..1.
+    pub fn step(&mut self, now: Timestamp, chance: &mut dyn FnMut() -> f64, input: Input) -> Vec<Action> {
+        if now + STEP_BACK_MIN < self.latest {
+            self.pull_in(now);
+        }
+        self.latest = now;
+        match input {
+            Input::LaneSet { lane, settings, consecutive_failures, has_backlog } => {
+                self.set_lane(now, lane, *settings, consecutive_failures, has_backlog);
+            }
+            Input::LaneRemoved(lane) => self.remove_lane(lane),
+            Input::Opened(lane, heads) => self.open(now, lane, &heads),
+            Input::Loaded { lane, generation, heads, exhausted } => {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.loaded(now, generation, &heads, exhausted);
+                    self.reconsider(now, lane);
+                }
+            }
+            Input::Finished { lane, event, report } => self.finish(now, chance, lane, event, report),
+            Input::Settled { lane, event, next } => {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.settled(now, event, next);
+                    self.reconsider(now, lane);
+                }
+            }
+            Input::Removed(lane, key) => {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.removed(key);
+                    self.reconsider(now, lane);
+                }
+            }
+            Input::Reset(lane) => {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.reset();
+                    self.reconsider(now, lane);
+                }
+            }
+            Input::Expired { lane, oldest_opened_at } => {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.expired(oldest_opened_at);
+                    self.reconsider(now, lane);
+                }
+            }
+            Input::Hold(held) => self.hold(now, held),
+            Input::Tick => {}
+        }
+        self.wake_due(now);
+        self.start_attempts(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn set_lane(&mut self, now: Timestamp, lane: Lane, settings: LaneSettings, failures: u32, has_backlog: bool) {
+        match self.lanes.get_mut(&lane) {
+            Some(state) => {
+                let was_enabled = state.settings.enabled;
+                let was_failing = state.last_failed;
+                let moved = state.settings.host != settings.host;
+                state.settings = settings;
+                if state.settings.enabled && !was_enabled || moved {
+                    self.tripped -= usize::from(state.breaker.is_tripped());
+                    state.forget_failures();
+                    if was_failing {
+                        self.in_flight_failing -= state.in_flight;
+                    }
+                }
+            }
+            None => {
+                self.lanes.insert(lane, LaneState::new(settings, failures, has_backlog));
+            }
+        }
+        self.reconsider(now, lane);
+    }
+
+    fn remove_lane(&mut self, lane: Lane) {
+        let Some(state) = self.lanes.remove(&lane) else { return };
+        if let Some(at) = state.wake {
+            self.timers.remove(&(at, lane));
+        }
+        self.tripped -= usize::from(state.breaker.is_tripped());
+        // What is in flight is not waited for: its report finds no lane.
+        self.in_flight -= state.in_flight;
+        if state.last_failed {
+            self.in_flight_failing -= state.in_flight;
+        }
+    }
+
+    fn open(&mut self, now: Timestamp, lane: Lane, heads: &[Head]) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        for head in heads {
+            state.admit(now, *head);
+        }
+        self.reconsider(now, lane);
+    }
+
+    fn finish(&mut self, now: Timestamp, chance: &mut dyn FnMut() -> f64, lane: Lane, event: EventId, report: Report) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let Some(head) = state.end_attempt(event) else { return };
+        self.in_flight -= 1;
+        if state.last_failed {
+            self.in_flight_failing -= 1;
+        }
+        let Report::Made { began_at, outcome, retry_after } = report else {
+            state.put_back(now, head);
+            self.reconsider(now, lane);
+            return;
+        };
+        let failed_before = state.last_failed;
+        let tripped_before = state.breaker.is_tripped();
+        let settlement = match &outcome {
+            AttemptOutcome::Success { .. } => {
+                self.heard.answered(&state.settings.host, now);
+                state.succeeded();
+                Settlement::Delivered
+            }
+            AttemptOutcome::Failure { code: FailureCode::Interrupted, .. } => Settlement::Interrupted,
+            AttemptOutcome::Failure { code, status, .. } => {
+                if status.is_some() {
+                    self.heard.answered(&state.settings.host, now);
+                }
+                let failed = Failed { began_at, ended_at: now, code: *code, status: *status, retry_after };
+                Self::lane_failed(state, &mut self.actions, &self.heard, lane, &outcome, &failed);
+                let failure = retry::Failure {
+                    opened_at: head.opened_at,
+                    began_at,
+                    ended_at: now,
+                    failures: head.failures + 1,
+                    status: *status,
+                };
+                match state.settings.retry.after_failure(&failure, chance()) {
+                    Verdict::RetryAt(due) => Settlement::Retry(due),
+                    Verdict::GiveUp => Settlement::Failed,
+                }
+            }
+        };
+        let settle =
+            Action::Settle { lane, head, settlement, consecutive_failures: state.blame.consecutive_failures() };
+        // Before whatever the failure led to: a lane is disabled or expired after
+        // the outcome that caused it is written.
+        self.actions.insert(0, settle);
+        self.tripped += usize::from(state.breaker.is_tripped());
+        self.tripped -= usize::from(tripped_before);
+        let is_failing = state.last_failed;
+        if is_failing && !failed_before {
+            self.in_flight_failing += state.in_flight;
+        } else if failed_before && !is_failing {
+            self.in_flight_failing -= state.in_flight;
+        }
+        self.reconsider(now, lane);
+    }
+
+    /// What a failure means for the whole lane.
+    fn lane_failed(
+        state: &mut LaneState,
+        actions: &mut Vec<Action>,
+        heard: &Heard,
+        lane: Lane,
+        outcome: &AttemptOutcome,
+        failed: &Failed,
+    ) {
+        state.last_failed = true;
+        if let (Some(429 | 503), Some(pause)) = (failed.status, failed.retry_after) {
+            let pause = pause.min(state.settings.retry.max_delay);
+            state.paused_until = state.paused_until.max(failed.ended_at + pause);
+        }
+        let was_tripped = state.breaker.is_tripped();
+        state.breaker.failed(failed.ended_at, retry::trips(outcome));
+        if was_tripped {
+            // One failed probe ends all whose time was up when it began.
+            let horizon_opened = failed.began_at - state.settings.retry.give_up_after;
+            if state.may_hold_opened_until(horizon_opened) {
+                state.begin_expiry();
+                actions.push(Action::Expire { lane, opened_until: horizon_opened });
+            }
+        } else if state.breaker.is_tripped() {
+            actions.push(Action::Failing(lane));
+        }
+        if failed.code == FailureCode::Internal {
+            return;
+        }
+        let unreachable = retry::is_unreachable(failed.code);
+        let others_heard = heard.another_since(&state.settings.host, state.blame.counted_until());
+        state.blame.failed(failed.began_at, failed.ended_at, unreachable, others_heard);
+        let limit_reached =
+            state.settings.failure_limit.is_some_and(|limit| state.blame.consecutive_failures() >= limit);
+        let reason = match failed.status {
+            Some(410) => StatusReason::Gone,
+            _ if limit_reached => StatusReason::Failures,
+            _ => return,
+        };
+        if state.settings.enabled {
+            state.settings.enabled = false;
+            actions.push(Action::Disable { lane, reason, last: Some(failed.code) });
+        }
+    }
+
+    fn hold(&mut self, now: Timestamp, held: bool) {
+        self.held = held;
+        if !held {
+            let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+            for lane in lanes {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.reset();
+                }
+                self.reconsider(now, lane);
+            }
+        }
+    }
+
+    /// The clock was set back: nothing may sleep longer than it could by policy.
+    fn pull_in(&mut self, now: Timestamp) {
+        self.heard = Heard::default();
+        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        for lane in lanes {
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.pull_in(now);
+            }
+            self.reconsider(now, lane);
+        }
+    }
+
+    fn wake_due(&mut self, now: Timestamp) {
+        while let Some((at, lane)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.wake = None;
+            }
+            self.reconsider(now, lane);
+        }
+    }
+
+    /// Finds out what a lane needs next: to be read, to take its turn, to be woken
+    /// later, to end.
+    fn reconsider(&mut self, now: Timestamp, lane: Lane) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if state.settings.enabled && state.settings.expires_at.is_some_and(|at| at <= now) {
+            state.settings.enabled = false;
+            self.actions.push(Action::Disable { lane, reason: StatusReason::Expired, last: None });
+        }
+        if !self.held
+            && let Some((after, limit, generation)) = state.wants_load()
+        {
+            self.actions.push(Action::Load { lane, after, limit, generation });
+        }
+        if !self.held
+            && let Some(opened_until) = state.wants_expiry(now)
+        {
+            self.actions.push(Action::Expire { lane, opened_until });
+        }
+        let wake = match state.admission(now) {
+            Admission::Now => {
+                if !state.queued {
+                    state.queued = true;
+                    if state.last_failed { &mut self.failing } else { &mut self.healthy }.push_back(lane);
+                }
+                state.wake_for_itself(None)
+            }
+            Admission::At(at) => state.wake_for_itself(Some(at)),
+            Admission::No => state.wake_for_itself(None),
+        };
+        if wake != state.wake {
+            if let Some(at) = state.wake {
+                self.timers.remove(&(at, lane));
+            }
+            if let Some(at) = wake {
+                self.timers.insert((at, lane));
+            }
+            state.wake = wake;
+        }
+    }
+
+    /// Lanes take turns, one attempt each, those that fail and those that do not.
+    fn start_attempts(&mut self, now: Timestamp) {
+        while !self.held && self.in_flight < self.capacity.concurrency_total {
+            let failing_full = self.in_flight_failing >= (self.capacity.concurrency_total / 2).max(1);
+            let started_healthy = self.start_one(now, false);
+            let has_room = self.in_flight < self.capacity.concurrency_total && !failing_full;
+            let started_failing = has_room && self.start_one(now, true);
+            if !started_healthy && !started_failing {
+                return;
+            }
+        }
+    }
+
+    /// Starts one attempt of the lane whose turn it is. Answers whether anything moved.
+    fn start_one(&mut self, now: Timestamp, failing: bool) -> bool {
+        let queue = if failing { &mut self.failing } else { &mut self.healthy };
+        let Some(lane) = queue.pop_front() else { return false };
+        let Some(state) = self.lanes.get_mut(&lane) else { return true };
+        if !std::mem::take(&mut state.queued) {
+            return true;
+        }
+        if state.last_failed == failing
+            && state.admission(now) == Admission::Now
+            && let Some(head) = state.begin_attempt(now)
+        {
+            self.in_flight += 1;
+            if failing {
+                self.in_flight_failing += 1;
+            }
+            self.actions.push(Action::Attempt(lane, head));
+        }
+        self.reconsider(now, lane);
+        true
+    }
+}
+
+/// A failed attempt, as its lane sees it.
+struct Failed {
+    began_at: Timestamp,
+    ended_at: Timestamp,
+    code: FailureCode,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+}
