@@ -5,6 +5,8 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`config`] | file and environment. **Alone reads the environment** |
+//! | [`auth`] | who calls, and what they may |
 //! | [`sched`] | which delivery is attempted when: values in, actions out |
 //! | [`registry`] | everything configured, in memory; finds an event's subscriptions |
 //! | [`dialect`] | the wire formats: an event becomes a request |
@@ -16,6 +18,8 @@
 //! chance are arguments. So three days of retries are tested in milliseconds.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod auth;
+pub mod config;
 pub mod dialect;
 pub mod filter;
 pub mod id;

@@ -1,0 +1,183 @@
+//! The configuration: one file over the compiled-in example, environment
+//! variables over both. **The only room that reads the environment.**
+//!
+//! `document` turns TOML into a tree with line numbers, `environment` lays
+//! variables over it, `read` makes the types below of it, `load` does it all and
+//! tells every fault with its place. Limits of settings stand in `read`, beside
+//! the setting, and in `config.example.toml`.
+
+mod document;
+pub mod environment;
+mod load;
+mod read;
+
+pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::auth::ApiKey;
+pub use crate::auth::Auth;
+use crate::model::Name;
+use crate::retry::Policy;
+use crate::secrecy::Rule;
+
+/// Everything that can be configured, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// `[service]`
+    pub service: Service,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[delivery]`
+    pub delivery: Delivery,
+    /// `[retention]`
+    pub retention: Retention,
+    /// `[[secrecy]]`, after the built-in rules.
+    pub secrecy: Vec<Rule>,
+    /// `[[api_keys]]`
+    pub api_keys: Vec<ApiKey>,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[service]`: the API's own side.
+#[derive(Clone)]
+pub struct Service {
+    /// Where the API listens.
+    pub listen: Vec<Listen>,
+    /// Where Prometheus metrics are served without a key; none: only with one, by the API.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The certificate that TCP listeners show; none: plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// Whether callers need a key.
+    pub auth: Auth,
+    /// Names that `Host` may have beside the listeners' own addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Values of `Origin` that are answered.
+    pub origins: Vec<String>,
+    /// How long a stop waits for what is in flight.
+    pub drain: Duration,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket, mode 0600.
+    Unix(PathBuf),
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The chain.
+    pub cert_file: PathBuf,
+    /// The private key; not readable by others.
+    pub key_file: PathBuf,
+}
+
+/// `[storage]`
+#[derive(Clone)]
+pub struct Storage {
+    /// The folder of the store.
+    pub path: PathBuf,
+    /// Live bytes at which publishing is refused; 0: what the disk has.
+    pub bytes_max: u64,
+    /// Bytes of the disk that are left free.
+    pub reserve_bytes: u64,
+    /// Memory for pages of the store.
+    pub cache_bytes: u64,
+}
+
+/// `[delivery]`
+#[derive(Clone)]
+pub struct Delivery {
+    /// Whether URLs may be plain `http`.
+    pub allow_http: bool,
+    /// Networks opened beside the public ones.
+    pub allow_networks: Vec<AllowedNetwork>,
+    /// Whether every format verifies URLs.
+    pub verify_urls: bool,
+    /// A whole attempt.
+    pub timeout: Duration,
+    /// Resolving and connecting.
+    pub connect_timeout: Duration,
+    /// Attempts in flight, a lane.
+    pub concurrency: u32,
+    /// Attempts in flight, all lanes.
+    pub concurrency_total: u32,
+    /// Attempts a second, a lane; 0: no limit.
+    pub rate_per_second: f64,
+    /// Idle connections are closed after this.
+    pub keep_alive: Duration,
+    /// The `user-agent` of every request.
+    pub user_agent: String,
+    /// `[delivery.retry]`
+    pub retry: Policy,
+}
+
+/// A network that is blocked by default and opened here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedNetwork {
+    /// Which.
+    pub cidr: IpNet,
+    /// To whom; none: to all (`*`).
+    pub organizations: Option<Vec<Name>>,
+}
+
+/// `[retention]`: how long ended things are kept, from acceptance or reopening.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Events all of whose deliveries succeeded.
+    pub delivered: Duration,
+    /// Events with a failed or cancelled delivery.
+    pub failed: Duration,
+    /// Events that matched nothing.
+    pub unmatched: Duration,
+    /// Entries of the audit log.
+    pub audit: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How entries look.
+    pub format: LogFormat,
+    /// The least severe that are written.
+    pub level: tracing::Level,
+}
+
+/// How log entries look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The configuration in force; a reload puts another one in its place.
+#[derive(Clone)]
+pub struct Live(std::sync::Arc<std::sync::RwLock<std::sync::Arc<Config>>>);
+
+impl Live {
+    /// Starts with `config`.
+    pub fn new(config: Config) -> Live {
+        Live(std::sync::Arc::new(std::sync::RwLock::new(std::sync::Arc::new(config))))
+    }
+
+    /// The one in force. Ask anew for each request or attempt.
+    pub fn current(&self) -> std::sync::Arc<Config> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Puts another one in force.
+    pub fn replace(&self, config: Config) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(config);
+    }
+}
