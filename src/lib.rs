@@ -5,6 +5,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
 //! | [`config`] | file and environment. **Alone reads the environment** |
 //! | [`auth`] | who calls, and what they may |
 //! | [`sched`] | which delivery is attempted when: values in, actions out |
@@ -34,5 +35,6 @@ pub mod sched;
 pub mod secrecy;
 pub mod secret;
 pub mod sign;
+pub mod store;
 pub mod template;
 pub mod time;

@@ -1,0 +1,461 @@
+//! Changes of what is configured. **Planned purely, applied at the edge**: a plan
+//! says which rows to write, what the audit log gets, and what to tell; nothing is
+//! written unless the whole plan stands.
+
+use std::sync::Arc;
+
+use redb::WriteTransaction;
+use serde_json::{Map, Value, json};
+
+use crate::id::{Lane, SubscriptionId};
+use crate::limits::{IDEMPOTENCY_WINDOW, SECRETS_VALID_MAX};
+use crate::model::{
+    EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status, StatusReason,
+    Subscription,
+};
+use crate::registry::{Registry, TreeError};
+use crate::secret::{MASK, Secret};
+use crate::time::Timestamp;
+
+use super::StoreError;
+use super::command::{Change, ChangeError, Changed};
+use super::query::AuditEntry;
+use super::settings::{self, Creation, Ended};
+use super::tables::*;
+
+/// One row to be written, and then to be taken over by the registry.
+pub(super) enum Row {
+    Organization(Organization),
+    NoOrganization(Name),
+    Source(Source),
+    NoSource(Name),
+    EventType(EventType),
+    NoEventType(Name),
+    Subscription(Arc<Subscription>),
+    NoSubscription(Arc<Subscription>),
+}
+
+/// Everything that a change leads to.
+pub(super) struct Plan {
+    pub(super) row: Row,
+    pub(super) changed: Changed,
+    pub(super) action: &'static str,
+    pub(super) object: String,
+    pub(super) organization: Option<Name>,
+    pub(super) changes: Value,
+    /// An operational event to publish with it.
+    pub(super) event: Option<NewEvent>,
+    pub(super) creation: Option<(String, Creation)>,
+}
+
+/// What a plan depends on beside the registry.
+pub(super) struct Circumstances<'a> {
+    pub(super) now: Timestamp,
+    pub(super) actor: &'a str,
+    /// The number and id that a new subscription gets.
+    pub(super) new_lane: Lane,
+    pub(super) new_id: SubscriptionId,
+    /// What the same `Idempotency-Key` made before.
+    pub(super) creation: Option<Creation>,
+}
+
+/// The key in [`CREATION`] of an `Idempotency-Key`.
+pub(super) fn creation_key(organization: &str, key: &str) -> String {
+    format!("{organization}\n{key}")
+}
+
+fn tree_error(error: TreeError) -> ChangeError {
+    match error {
+        TreeError::UnknownParent => ChangeError::UnknownOrganization("parent"),
+        TreeError::Cycle => ChangeError::Cycle,
+        TreeError::TooDeep => ChangeError::TooDeep,
+    }
+}
+
+/// `{field: [before, after]}` of the fields that differ.
+fn differences(before: &Value, after: &Value) -> Value {
+    let mut changes = Map::new();
+    let empty = Map::new();
+    let (before, after) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+    for key in before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))) {
+        let pair = (before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null));
+        if pair.0 != pair.1 {
+            changes.insert(key.clone(), json!([pair.0, pair.1]));
+        }
+    }
+    Value::Object(changes)
+}
+
+/// The same for settings: what differs is found in plain, and shown masked.
+fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> Value {
+    let (before_plain, before_masked) = before.map(settings::audited).unwrap_or_default();
+    let (after_plain, after_masked) = after.map(settings::audited).unwrap_or_default();
+    let mut changes = Map::new();
+    let keys: Vec<&String> = if after_plain.is_empty() { before_plain.keys() } else { after_plain.keys() }.collect();
+    for key in keys {
+        if before_plain.get(key) != after_plain.get(key) {
+            let show = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+            changes.insert(key.clone(), json!([show(&before_masked), show(&after_masked)]));
+        }
+    }
+    Value::Object(changes)
+}
+
+/// What to write for a change, or why it is refused.
+pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
+    let now = when.now;
+    match change {
+        Change::PutOrganization { id, name, parent } => {
+            if let Some(parent) = &parent {
+                registry.check_parent(&id, parent).map_err(tree_error)?;
+            }
+            let existing = registry.organization(&id);
+            let show = |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref()});
+            let before = existing.map_or(Value::Null, show);
+            let created_at = existing.map_or(now, |existing| existing.created_at);
+            let organization = Organization { id, name, parent, created_at, updated_at: now };
+            let changes = differences(&before, &show(&organization));
+            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
+            let owner = Some(organization.id.clone());
+            let object = organization.id.to_string();
+            Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
+        }
+        Change::DeleteOrganization { id } => {
+            registry.organization(&id).ok_or(ChangeError::NotFound)?;
+            if let Some(what) = registry.belongings(&id) {
+                return Err(ChangeError::InUse(what));
+            }
+            let (object, owner) = (id.to_string(), Some(id.clone()));
+            let row = Row::NoOrganization(id);
+            Ok(Plan::new(row, Changed::Deleted, "organization.delete", object, owner, json!({})))
+        }
+        Change::PutSource { id, name, organization } => {
+            if registry.organization(&organization).is_none() {
+                return Err(ChangeError::UnknownOrganization("organization"));
+            }
+            let existing = registry.source(&id);
+            if existing.is_some_and(|it| it.organization != organization) && is_in_a_scope(registry, &id) {
+                return Err(ChangeError::InUse("scopes of subscriptions"));
+            }
+            let show = |it: &Source| json!({"name": it.name, "organization": it.organization.as_ref()});
+            let before = existing.map_or(Value::Null, show);
+            let created_at = existing.map_or(now, |existing| existing.created_at);
+            let source = Source { id, name, organization, created_at, updated_at: now };
+            let changes = differences(&before, &show(&source));
+            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
+            let (object, owner) = (source.id.to_string(), Some(source.organization.clone()));
+            Ok(Plan::new(Row::Source(source), changed, "source.put", object, owner, changes))
+        }
+        Change::DeleteSource { id } => {
+            let source = registry.source(&id).ok_or(ChangeError::NotFound)?;
+            if is_in_a_scope(registry, &id) {
+                return Err(ChangeError::InUse("scopes of subscriptions"));
+            }
+            let (object, owner) = (id.to_string(), Some(source.organization.clone()));
+            Ok(Plan::new(Row::NoSource(id), Changed::Deleted, "source.delete", object, owner, json!({})))
+        }
+        Change::PutEventType { name, description, category, example, fields } => {
+            let existing = registry.event_type(&name);
+            if existing.is_some_and(|existing| existing.built_in) {
+                return Err(ChangeError::BuiltIn);
+            }
+            let show =
+                |it: &EventType| json!({"description": it.description, "category": it.category, "fields": it.fields});
+            let before = existing.map_or(Value::Null, show);
+            let created_at = existing.map_or(now, |existing| existing.created_at);
+            let built_in = false;
+            let event_type =
+                EventType { name, description, category, example, fields, built_in, created_at, updated_at: now };
+            let changes = differences(&before, &show(&event_type));
+            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
+            let object = event_type.name.to_string();
+            Ok(Plan::new(Row::EventType(event_type), changed, "event_type.put", object, None, changes))
+        }
+        Change::DeleteEventType { name } => {
+            let existing = registry.event_type(&name).ok_or(ChangeError::NotFound)?;
+            if existing.built_in {
+                return Err(ChangeError::BuiltIn);
+            }
+            let object = name.to_string();
+            Ok(Plan::new(Row::NoEventType(name), Changed::Deleted, "event_type.delete", object, None, json!({})))
+        }
+        Change::CreateSubscription { settings, secret, status, idempotency } => {
+            create(registry, *settings, secret, status, idempotency, when)
+        }
+        Change::UpdateSubscription { id, settings, version } => {
+            let before = owned_by_api(registry, id)?;
+            if before.version != version {
+                return Err(ChangeError::Stale);
+            }
+            check_owner(registry, &settings)?;
+            let changes = settings_differences(Some(&before.settings), Some(&settings));
+            let unchanged = changes.as_object().is_none_or(Map::is_empty);
+            let mut after = Subscription::clone(before);
+            if !unchanged {
+                after.settings = *settings;
+                after.version += 1;
+                after.updated_at = now;
+            }
+            Ok(Plan::subscription(after, "subscription.update", changes))
+        }
+        Change::SetStatus { id, status, reason, detail } => set_status(registry, id, status, reason, detail, now),
+        Change::RotateSecret { id, secret, overlap } => {
+            let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+            let mut after = Subscription::clone(before);
+            after.secrets.retain(|old| old.valid_until.is_none_or(|until| now < until));
+            for old in &mut after.secrets {
+                old.valid_until = Some(old.valid_until.map_or(now + overlap, |until| until.min(now + overlap)));
+            }
+            after.secrets.retain(|old| old.valid_until.is_none_or(|until| now < until));
+            if after.secrets.len() >= SECRETS_VALID_MAX {
+                return Err(ChangeError::TooManySecrets);
+            }
+            after.secrets.push(SigningSecret { secret, created_at: now, valid_until: None });
+            after.updated_at = now;
+            Ok(Plan::subscription(after, "subscription.rotate_secret", json!({"secret": [MASK, MASK]})))
+        }
+        Change::DeleteSubscription { id } => {
+            let before = owned_by_api(registry, id)?.clone();
+            let changes = settings_differences(Some(&before.settings), None);
+            let mut plan = Plan::subscription(Subscription::clone(&before), "subscription.delete", changes);
+            plan.row = Row::NoSubscription(before);
+            plan.changed = Changed::Deleted;
+            Ok(plan)
+        }
+    }
+}
+
+impl Plan {
+    fn new(
+        row: Row,
+        changed: Changed,
+        action: &'static str,
+        object: String,
+        organization: Option<Name>,
+        changes: Value,
+    ) -> Plan {
+        Plan { row, changed, action, object, organization, changes, event: None, creation: None }
+    }
+
+    fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
+        let subscription = Arc::new(subscription);
+        let (object, owner) = (subscription.id.to_string(), Some(subscription.settings.organization.clone()));
+        let changed = Changed::Subscription { subscription: subscription.clone(), replayed: false };
+        Plan::new(Row::Subscription(subscription), changed, action, object, owner, changes)
+    }
+
+    /// Whether there is anything to write.
+    pub(super) fn is_needed(&self) -> bool {
+        match &self.changed {
+            Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
+            _ => true,
+        }
+    }
+
+    pub(super) fn audit(&self, sequence: u64, when: Timestamp, actor: &str) -> AuditEntry {
+        AuditEntry {
+            sequence,
+            at: when,
+            actor: actor.to_owned(),
+            action: self.action.to_owned(),
+            object: self.object.clone(),
+            organization: self.organization.clone(),
+            changes: self.changes.clone(),
+        }
+    }
+}
+
+fn owned_by_api(registry: &Registry, id: SubscriptionId) -> Result<&Arc<Subscription>, ChangeError> {
+    let subscription = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+    match subscription.managed_by {
+        ManagedBy::Api => Ok(subscription),
+        ManagedBy::File => Err(ChangeError::ManagedByFile),
+    }
+}
+
+fn is_in_a_scope(registry: &Registry, source: &Name) -> bool {
+    registry.subscriptions().any(|subscription| match &subscription.settings.scope {
+        Scope::Sources(sources) => sources.contains(source),
+        Scope::Own | Scope::Recursive => false,
+    })
+}
+
+/// The organization must exist, and every source of the scope be its own.
+fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeError> {
+    if registry.organization(&settings.organization).is_none() {
+        return Err(ChangeError::UnknownOrganization("organization"));
+    }
+    if let Scope::Sources(sources) = &settings.scope {
+        for id in sources {
+            if registry.source(id).is_none_or(|source| source.organization != settings.organization) {
+                return Err(ChangeError::ForeignSource(id.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn create(
+    registry: &Registry,
+    settings: Settings,
+    secret: Option<Secret>,
+    status: Status,
+    idempotency: Option<(String, [u8; 32])>,
+    when: Circumstances<'_>,
+) -> Result<Plan, ChangeError> {
+    let now = when.now;
+    if let (Some((_, content)), Some(first)) = (&idempotency, &when.creation)
+        && first.created_at + IDEMPOTENCY_WINDOW > now
+    {
+        if first.content != *content {
+            return Err(ChangeError::IdempotencyConflict);
+        }
+        let subscription = registry.subscription(first.id).ok_or(ChangeError::NotFound)?;
+        let mut plan = Plan::subscription(Subscription::clone(subscription), "subscription.create", json!({}));
+        plan.changed = Changed::Subscription { subscription: subscription.clone(), replayed: true };
+        return Ok(plan);
+    }
+    check_owner(registry, &settings)?;
+    let changes = settings_differences(None, Some(&settings));
+    let organization = settings.organization.clone();
+    let secrets = secret.map(|secret| SigningSecret { secret, created_at: now, valid_until: None });
+    let status_reason = (status != Status::Enabled).then(|| (StatusReason::Manual, now, String::new()));
+    let subscription = Subscription {
+        id: when.new_id,
+        number: when.new_lane,
+        settings,
+        secrets: secrets.into_iter().collect(),
+        status,
+        status_reason,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        created_by: when.actor.to_owned(),
+        managed_by: ManagedBy::Api,
+    };
+    let mut plan = Plan::subscription(subscription, "subscription.create", changes);
+    plan.creation = idempotency.map(|(key, content)| {
+        (creation_key(&organization, &key), Creation { id: when.new_id, content, created_at: now })
+    });
+    Ok(plan)
+}
+
+fn set_status(
+    registry: &Registry,
+    id: SubscriptionId,
+    status: Status,
+    reason: StatusReason,
+    detail: String,
+    now: Timestamp,
+) -> Result<Plan, ChangeError> {
+    let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+    let mut after = Subscription::clone(before);
+    let enables = status == Status::Enabled;
+    if enables && before.settings.expires_at.is_some_and(|at| at <= now) {
+        return Err(ChangeError::Expired);
+    }
+    if enables == before.is_enabled() {
+        return Ok(Plan::subscription(after, "subscription.status", json!({})));
+    }
+    after.status = status;
+    after.status_reason = (!enables).then(|| (reason, now, detail.clone()));
+    after.updated_at = now;
+    let changes = json!({"status": [before.status.as_str(), status.as_str()]});
+    let event_type = if enables { "posthaste.subscription.enabled" } else { "posthaste.subscription.disabled" };
+    let mut data = subscription_facts(&after);
+    if !enables {
+        data["reason"] = json!({"code": reason.as_str(), "detail": detail});
+    }
+    let event = operational(event_type, &after, &data);
+    let mut plan = Plan::subscription(after, "subscription.status", changes);
+    plan.event = Some(event);
+    Ok(plan)
+}
+
+/// What operational events say of a subscription.
+pub(super) fn subscription_facts(subscription: &Subscription) -> Value {
+    json!({
+        "subscription": {
+            "id": subscription.id.to_string(),
+            "number": subscription.number.0,
+            "name": subscription.settings.name,
+            "external_id": subscription.settings.external_id,
+            "status": subscription.status.as_str(),
+        },
+        "notify": subscription.settings.notify,
+    })
+}
+
+/// An operational event about a subscription, of its organization.
+pub(super) fn operational(event_type: &str, subscription: &Subscription, data: &Value) -> NewEvent {
+    NewEvent {
+        event_type: Name::from(event_type),
+        organization: subscription.settings.organization.clone(),
+        source: None,
+        subject: Some(subscription.id.to_string()),
+        occurred_at: None,
+        event_id: None,
+        idempotency_key: None,
+        data: data.into(),
+    }
+}
+
+/// Writes a plan's rows. The registry takes them over after the commit.
+pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+    match &plan.row {
+        Row::Organization(it) => {
+            let record = settings::write_organization(it)?;
+            transaction.open_table(ORGANIZATION)?.insert(it.id.as_ref(), record.as_slice())?;
+        }
+        Row::NoOrganization(id) => {
+            transaction.open_table(ORGANIZATION)?.remove(id.as_ref())?;
+        }
+        Row::Source(it) => {
+            let record = settings::write_source(it)?;
+            transaction.open_table(SOURCE)?.insert(it.id.as_ref(), record.as_slice())?;
+        }
+        Row::NoSource(id) => {
+            transaction.open_table(SOURCE)?.remove(id.as_ref())?;
+        }
+        Row::EventType(it) => {
+            let record = settings::write_event_type(it)?;
+            transaction.open_table(EVENT_TYPE)?.insert(it.name.as_ref(), record.as_slice())?;
+        }
+        Row::NoEventType(name) => {
+            transaction.open_table(EVENT_TYPE)?.remove(name.as_ref())?;
+        }
+        Row::Subscription(it) => {
+            let record = settings::write_subscription(it)?;
+            transaction.open_table(SUBSCRIPTION)?.insert(it.number.0, record.as_slice())?;
+        }
+        Row::NoSubscription(it) => {
+            let ended =
+                Ended { id: it.id.0, organization: it.settings.organization.to_string(), ended_at_ms: now.as_millis() };
+            transaction.open_table(SUBSCRIPTION)?.remove(it.number.0)?;
+            transaction.open_table(STATS)?.remove(it.number.0)?;
+            transaction.open_table(ENDED)?.insert(it.number.0, settings::write_ended(&ended)?.as_slice())?;
+        }
+    }
+    if let Some((key, creation)) = &plan.creation {
+        let record = settings::write_creation(creation)?;
+        transaction.open_table(CREATION)?.insert(key.as_str(), record.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The registry takes a committed row over.
+pub(super) fn apply(registry: &mut Registry, row: Row) {
+    match row {
+        Row::Organization(it) => registry.put_organization(it),
+        Row::NoOrganization(id) => registry.remove_organization(&id),
+        Row::Source(it) => registry.put_source(it),
+        Row::NoSource(id) => registry.remove_source(&id),
+        Row::EventType(it) => registry.put_event_type(it),
+        Row::NoEventType(name) => registry.remove_event_type(&name),
+        Row::Subscription(it) => registry.put_subscription(it),
+        Row::NoSubscription(it) => {
+            registry.remove_subscription(it.number);
+            registry.put_ended(it.number, it.id, it.settings.organization.clone());
+        }
+    }
+}

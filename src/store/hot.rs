@@ -1,0 +1,286 @@
+//! The tables that events and deliveries go through, open in one transaction,
+//! with the count of bytes that hold something.
+//!
+//! **Record and index move together**: whatever touches a delivery goes through
+//! one of these functions, inside the transaction of everything that belongs to it.
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::id::{DeliveryId, EventId, Lane};
+use crate::limits::{ATTEMPTS_KEPT_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
+use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Settlement, TerminalState};
+use crate::time::Timestamp;
+
+use super::records::*;
+use super::tables::*;
+use super::{Settle, StoreError};
+
+/// See the file's beginning.
+pub(super) struct Hot<'txn> {
+    pub(super) event: Table<'txn, &'static [u8; 12], &'static [u8]>,
+    pub(super) pending: Table<'txn, &'static [u8; 24], &'static [u8]>,
+    pub(super) outcome: Table<'txn, &'static [u8; 16], &'static [u8]>,
+    pub(super) attempt: Table<'txn, &'static [u8; 20], &'static [u8]>,
+    pub(super) idempotency: Table<'txn, &'static [u8], &'static [u8]>,
+    /// By how much the live bytes change.
+    pub(super) live_change: i64,
+}
+
+fn size(key: usize, value: &[u8]) -> i64 {
+    i64::try_from(key + value.len()).unwrap_or(i64::MAX)
+}
+
+impl<'txn> Hot<'txn> {
+    pub(super) fn open(transaction: &'txn WriteTransaction) -> Result<Hot<'txn>, StoreError> {
+        Ok(Hot {
+            event: transaction.open_table(EVENT)?,
+            pending: transaction.open_table(PENDING)?,
+            outcome: transaction.open_table(OUTCOME)?,
+            attempt: transaction.open_table(ATTEMPT)?,
+            idempotency: transaction.open_table(IDEMPOTENCY)?,
+            live_change: 0,
+        })
+    }
+
+    pub(super) fn put_event(&mut self, event: &Event, lanes: &[u32]) -> Result<(), StoreError> {
+        let value = encode_event(event, lanes)?;
+        self.live_change += size(12, &value);
+        self.event.insert(&event.id.to_key(), value.as_slice())?;
+        Ok(())
+    }
+
+    pub(super) fn put_idempotency(&mut self, key: &[u8], event: EventId, content: [u8; 16]) -> Result<(), StoreError> {
+        let value = encode_idempotency(event, content)?;
+        self.live_change += size(key.len(), &value);
+        self.idempotency.insert(key, value.as_slice())?;
+        Ok(())
+    }
+
+    pub(super) fn put_pending(&mut self, lane: Lane, head: &Head) -> Result<(), StoreError> {
+        let value = encode_pending(head)?;
+        self.live_change += size(24, &value);
+        if let Some(old) = self.pending.insert(&pending_key(lane, head.key()), value.as_slice())? {
+            self.live_change -= size(24, old.value());
+        }
+        Ok(())
+    }
+
+    /// Takes a pending row away. Answers whether it was there.
+    pub(super) fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<bool, StoreError> {
+        match self.pending.remove(&pending_key(lane, key))? {
+            Some(old) => {
+                self.live_change -= size(24, old.value());
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn put_outcome(&mut self, id: DeliveryId, outcome: &Outcome) -> Result<(), StoreError> {
+        let value = encode_outcome(outcome)?;
+        self.live_change += size(16, &value);
+        if let Some(old) = self.outcome.insert(&id.to_key(), value.as_slice())? {
+            self.live_change -= size(16, old.value());
+        }
+        Ok(())
+    }
+
+    fn put_attempt(&mut self, id: DeliveryId, attempt: &Attempt, next: Option<Timestamp>) -> Result<(), StoreError> {
+        let value = encode_attempt(attempt, next)?;
+        self.live_change += size(20, &value);
+        if let Some(old) = self.attempt.insert(&attempt_key(id, attempt.number), value.as_slice())? {
+            self.live_change -= size(20, old.value());
+        }
+        Ok(())
+    }
+
+    fn remove_attempt(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
+        if let Some(old) = self.attempt.remove(&attempt_key(id, number))? {
+            self.live_change -= size(20, old.value());
+        }
+        Ok(())
+    }
+
+    /// Of the attempt before `number` less is kept, of those long before nothing.
+    fn shorten_earlier(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
+        let Some(before) = number.checked_sub(1).filter(|before| *before > 0) else { return Ok(()) };
+        let row = match self.attempt.get(&attempt_key(id, before))? {
+            Some(row) => Some(decode_attempt(row.value())?),
+            None => None,
+        };
+        if let Some((mut earlier, next)) = row
+            && earlier.response_body.len() > RESPONSE_KEPT_EARLIER_BYTES_MAX
+        {
+            earlier.response_body.truncate(RESPONSE_KEPT_EARLIER_BYTES_MAX);
+            self.put_attempt(id, &earlier, next)?;
+        }
+        match number.checked_sub(ATTEMPTS_KEPT_MAX) {
+            Some(oldest) if oldest > 0 => self.remove_attempt(id, oldest),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what follows from an attempt. Answers where the delivery stands now,
+    /// if it is pending; `None` on the outside: it was not pending any more, and the
+    /// outcome is dropped.
+    pub(super) fn settle(&mut self, settle: &Settle, now: Timestamp) -> Result<Option<Option<Head>>, StoreError> {
+        let Settle { lane, head, settlement, attempt, .. } = settle;
+        let id = head.event.delivery(*lane);
+        if !self.remove_pending(*lane, head.key())? {
+            return Ok(None);
+        }
+        self.shorten_earlier(id, attempt.number)?;
+        let ended = |state, code, success| Outcome {
+            state: OutcomeState::Ended(state),
+            at: now,
+            opened_at: head.opened_at,
+            attempts: attempt.number,
+            code,
+            success,
+        };
+        let moved = match *settlement {
+            Settlement::Delivered => {
+                self.put_outcome(id, &ended(TerminalState::Delivered, None, Some(attempt.clone())))?;
+                return Ok(Some(None));
+            }
+            Settlement::Failed => {
+                let code = match &attempt.outcome {
+                    AttemptOutcome::Failure { code, .. } => Some(*code),
+                    AttemptOutcome::Success { .. } => None,
+                };
+                self.put_attempt(id, attempt, None)?;
+                self.put_outcome(id, &ended(TerminalState::Failed, code, None))?;
+                return Ok(Some(None));
+            }
+            Settlement::Retry(due) => Head { due, attempts: attempt.number, failures: head.failures + 1, ..*head },
+            Settlement::Interrupted => Head { attempts: attempt.number, ..*head },
+        };
+        self.put_attempt(id, attempt, Some(moved.due))?;
+        self.put_pending(*lane, &moved)?;
+        Ok(Some(Some(moved)))
+    }
+
+    /// Ends a pending delivery without an attempt. Answers whether it was pending.
+    pub(super) fn end(
+        &mut self,
+        lane: Lane,
+        head: &Head,
+        state: TerminalState,
+        code: Option<FailureCode>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if !self.remove_pending(lane, head.key())? {
+            return Ok(false);
+        }
+        let outcome = Outcome {
+            state: OutcomeState::Ended(state),
+            at: now,
+            opened_at: head.opened_at,
+            attempts: head.attempts,
+            code,
+            success: None,
+        };
+        self.put_outcome(head.event.delivery(lane), &outcome)?;
+        Ok(true)
+    }
+
+    /// Makes a delivery pending again (or for the first time, where it has no
+    /// outcome): due now, with a new horizon, its attempts numbered on.
+    pub(super) fn reopen(
+        &mut self,
+        id: DeliveryId,
+        ended: Option<&Outcome>,
+        now: Timestamp,
+    ) -> Result<Head, StoreError> {
+        // The attempt that succeeded is kept among the others.
+        if let Some(success) = ended.and_then(|outcome| outcome.success.as_ref()) {
+            self.put_attempt(id, success, None)?;
+        }
+        let attempts = ended.map_or(0, |outcome| outcome.attempts);
+        let head = Head { due: now, event: id.event(), attempts, failures: 0, opened_at: now };
+        let reopened = Outcome {
+            state: OutcomeState::Reopened { due: now },
+            at: now,
+            opened_at: now,
+            attempts,
+            code: None,
+            success: None,
+        };
+        self.put_outcome(id, &reopened)?;
+        self.put_pending(id.lane(), &head)?;
+        Ok(head)
+    }
+
+    /// Removes an event with everything that belongs to it.
+    pub(super) fn purge_event(&mut self, event: EventId) -> Result<(), StoreError> {
+        if let Some(old) = self.event.remove(&event.to_key())? {
+            self.live_change -= size(12, old.value());
+        }
+        let (first, last) = outcome_bounds(event);
+        for row in self.outcome.extract_from_if::<&[u8; 16], _>(&first..=&last, |_, _| true)? {
+            self.live_change -= size(16, row?.1.value());
+        }
+        let first = attempt_key(event.delivery(Lane(0)), 0);
+        let last = attempt_key(event.delivery(Lane(u32::MAX)), u32::MAX);
+        for row in self.attempt.extract_from_if::<&[u8; 20], _>(&first..=&last, |_, _| true)? {
+            self.live_change -= size(20, row?.1.value());
+        }
+        Ok(())
+    }
+}
+
+/// Where a delivery stands, put together from the rows that speak of it.
+pub(super) struct Standing {
+    pub(super) outcome: Option<Outcome>,
+    /// Its pending row, if it is pending.
+    pub(super) head: Option<Head>,
+}
+
+/// Reads where the delivery `id` stands, given the lanes of its event. None: its
+/// event has no such delivery.
+///
+/// **The records prove the index**: where a pending row stands follows from the
+/// last attempt or the reopening, so it needs no index by delivery.
+pub(super) fn standing(
+    id: DeliveryId,
+    lanes: &[u32],
+    pending: &impl ReadableTable<&'static [u8; 24], &'static [u8]>,
+    outcome: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    attempt: &impl ReadableTable<&'static [u8; 20], &'static [u8]>,
+) -> Result<Option<Standing>, StoreError> {
+    let outcome = match outcome.get(&id.to_key())? {
+        Some(row) => Some(decode_outcome(row.value())?),
+        None => None,
+    };
+    let reopened = match &outcome {
+        Some(Outcome { state: OutcomeState::Ended(_), .. }) => return Ok(Some(Standing { outcome, head: None })),
+        Some(Outcome { state: OutcomeState::Reopened { due }, attempts, .. }) => Some((*due, *attempts)),
+        None if lanes.contains(&id.lane().0) => None,
+        None => return Ok(None),
+    };
+    let last_attempt = match attempt.range::<&[u8; 20]>(&attempt_key(id, 0)..=&attempt_key(id, u32::MAX))?.next_back() {
+        Some(row) => {
+            let (key, value) = row?;
+            let (_, next) = decode_attempt(value.value())?;
+            next.map(|due| (due, attempt_number(key.value())))
+        }
+        None => None,
+    };
+    let due = match (reopened, last_attempt) {
+        (Some((due, attempts)), Some((next, number))) => {
+            if number > attempts {
+                next
+            } else {
+                due
+            }
+        }
+        (Some((due, _)), None) | (None, Some((due, _))) => due,
+        (None, None) => id.event().accepted_at(),
+    };
+    let key = (due, id.event());
+    let head = match pending.get(&pending_key(id.lane(), key))? {
+        Some(row) => Some(decode_pending(key, row.value())?),
+        None => None,
+    };
+    Ok(Some(Standing { outcome, head }))
+}

@@ -1,0 +1,235 @@
+//! Bulk work: cancelling, ending, expiring, replaying. Each step changes at most
+//! [`BULK_ROWS_MAX`] rows in one commit, together with the job's own row, so that
+//! it resumes after a crash where it stood.
+
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EventId, Lane};
+use crate::limits::{BULK_ROWS_MAX, PAGE_SCAN_MAX, REPLAY_MAX};
+use crate::model::{FailureCode, Head, TerminalState};
+use crate::pattern::Pattern;
+use crate::registry::Registry;
+use crate::secrecy::Rule;
+use crate::time::Timestamp;
+
+use super::StoreError;
+use super::hot::{Hot, standing};
+use super::records::{OutcomeState, decode_event, decode_event_summary, decode_pending};
+use super::tables::*;
+
+/// A piece of bulk work, with how far it has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) lane: u32,
+    pub(super) kind: JobKind,
+    /// When it was asked for: what was opened later is none of its business.
+    pub(super) started_at_ms: u64,
+    /// Rows changed so far.
+    pub(super) done: u64,
+    /// Where it stands, in the bytes of its table's keys; empty: at the beginning.
+    pub(super) cursor: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum JobKind {
+    /// Cancel pending deliveries of events of a window.
+    Cancel { since_ms: u64, until_ms: u64, patterns: Vec<String> },
+    /// Cancel everything: the subscription ended.
+    End,
+    /// Fail what was opened at or before a time; find out what is the oldest left.
+    Expire { opened_until_ms: u64, oldest_left_ms: Option<u64> },
+    /// Open deliveries again, or for the first time.
+    Replay { since_ms: u64, until_ms: u64, patterns: Vec<String>, failed: bool, delivered: bool, missed: bool },
+}
+
+/// What one step did.
+pub(super) struct Step {
+    /// The job goes on from here; none: it is done.
+    pub(super) next: Option<Job>,
+    /// The job as it ended, or stands.
+    pub(super) job: Job,
+    /// Deliveries opened.
+    pub(super) opened: Vec<Head>,
+    /// Deliveries ended, and as what.
+    pub(super) ended: Option<(u64, TerminalState)>,
+    /// Whether a replay stopped at its limit.
+    pub(super) at_limit: bool,
+}
+
+impl Job {
+    pub(super) fn lane(&self) -> Lane {
+        Lane(self.lane)
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|_| StoreError::Record("cannot be written"))
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Job, StoreError> {
+        serde_json::from_slice(bytes).map_err(|_| StoreError::Record("cannot be read"))
+    }
+
+    /// Does the next piece.
+    pub(super) fn step(
+        &self,
+        hot: &mut Hot<'_>,
+        registry: &Registry,
+        rules: &[Rule],
+        now: Timestamp,
+    ) -> Result<Step, StoreError> {
+        match &self.kind {
+            JobKind::Replay { .. } => self.replay(hot, registry, rules, now),
+            JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, now),
+        }
+    }
+
+    /// Goes through the lane's pending rows in due order and ends those meant.
+    fn end_rows(&self, hot: &mut Hot<'_>, now: Timestamp) -> Result<Step, StoreError> {
+        let (first, last) = lane_bounds(self.lane());
+        let mut meant = Vec::new();
+        let mut seen = 0;
+        let mut job = self.clone();
+        let mut exhausted = true;
+        let patterns = self.patterns();
+        let from = <[u8; 24]>::try_from(self.cursor.as_slice()).unwrap_or(first);
+        for row in hot.pending.range::<&[u8; 24]>(&from..=&last)? {
+            let (key, value) = row?;
+            if key.value()[..] == self.cursor[..] {
+                continue;
+            }
+            if seen == PAGE_SCAN_MAX || meant.len() == BULK_ROWS_MAX {
+                exhausted = false;
+                break;
+            }
+            seen += 1;
+            let (_, place) = pending_from_key(key.value());
+            let head = decode_pending(place, value.value())?;
+            if self.means(&head, &patterns, &hot.event)? {
+                meant.push(head);
+            } else if let JobKind::Expire { oldest_left_ms, .. } = &mut job.kind {
+                let opened_ms = head.opened_at.as_millis();
+                *oldest_left_ms = Some(oldest_left_ms.map_or(opened_ms, |oldest| oldest.min(opened_ms)));
+            }
+            job.cursor = key.value().to_vec();
+        }
+        let (state, code) = match self.kind {
+            JobKind::Expire { .. } => (TerminalState::Failed, Some(FailureCode::Expired)),
+            _ => (TerminalState::Cancelled, None),
+        };
+        for head in &meant {
+            hot.end(self.lane(), head, state, code, now)?;
+        }
+        job.done += meant.len() as u64;
+        let next = (!exhausted).then(|| job.clone());
+        let ended = Some((meant.len() as u64, state));
+        Ok(Step { next, job, opened: Vec::new(), ended, at_limit: false })
+    }
+
+    fn means(
+        &self,
+        head: &Head,
+        patterns: &[Pattern],
+        events: &impl ReadableTable<&'static [u8; 12], &'static [u8]>,
+    ) -> Result<bool, StoreError> {
+        match &self.kind {
+            JobKind::End => Ok(true),
+            JobKind::Expire { opened_until_ms, .. } => Ok(head.opened_at.as_millis() <= *opened_until_ms),
+            JobKind::Cancel { since_ms, until_ms, .. } => {
+                let accepted_ms = head.event.accepted_at().as_millis();
+                let in_window =
+                    (*since_ms..*until_ms).contains(&accepted_ms) && head.opened_at.as_millis() <= self.started_at_ms;
+                if !in_window || patterns.is_empty() {
+                    return Ok(in_window);
+                }
+                let Some(row) = events.get(&head.event.to_key())? else { return Ok(false) };
+                let event = decode_event_summary(row.value())?;
+                Ok(patterns.iter().any(|pattern| pattern.matches(event.event_type)))
+            }
+            JobKind::Replay { .. } => Ok(false),
+        }
+    }
+
+    fn patterns(&self) -> Vec<Pattern> {
+        match &self.kind {
+            JobKind::Cancel { patterns, .. } | JobKind::Replay { patterns, .. } => {
+                patterns.iter().filter_map(|text| Pattern::parse(text).ok()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Goes through the window's events, oldest first, and opens the deliveries meant.
+    fn replay(
+        &self,
+        hot: &mut Hot<'_>,
+        registry: &Registry,
+        rules: &[Rule],
+        now: Timestamp,
+    ) -> Result<Step, StoreError> {
+        let JobKind::Replay { since_ms, until_ms, failed, delivered, missed, .. } = &self.kind else {
+            return Err(StoreError::Record("is no replay"));
+        };
+        let lane = self.lane();
+        let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
+            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, at_limit: false });
+        };
+        let patterns = self.patterns();
+        let from = <[u8; 12]>::try_from(self.cursor.as_slice())
+            .unwrap_or(EventId::first_at(Timestamp::from_millis(*since_ms)).to_key());
+        let until = EventId::first_at(Timestamp::from_millis(*until_ms)).to_key();
+        let mut job = self.clone();
+        let mut meant = Vec::new();
+        let (mut seen, mut exhausted, mut at_limit) = (0, true, false);
+        for row in hot.event.range::<&[u8; 12]>(&from..&until)? {
+            let (key, value) = row?;
+            if key.value()[..] == self.cursor[..] {
+                continue;
+            }
+            if seen == PAGE_SCAN_MAX || meant.len() == BULK_ROWS_MAX {
+                exhausted = false;
+                break;
+            }
+            if self.done + meant.len() as u64 == REPLAY_MAX as u64 {
+                at_limit = true;
+                break;
+            }
+            seen += 1;
+            let id = EventId::from_key(*key.value());
+            job.cursor = key.value().to_vec();
+            let summary = decode_event_summary(value.value())?;
+            let is_wanted = patterns.is_empty() || patterns.iter().any(|it| it.matches(summary.event_type));
+            if !is_wanted {
+                continue;
+            }
+            let delivery = id.delivery(lane);
+            match standing(delivery, &summary.lanes, &hot.pending, &hot.outcome, &hot.attempt)? {
+                Some(standing) => {
+                    let state = standing.outcome.as_ref().map(|outcome| outcome.state);
+                    let is_meant = match state {
+                        Some(OutcomeState::Ended(TerminalState::Failed)) => *failed,
+                        Some(OutcomeState::Ended(TerminalState::Delivered)) => *delivered,
+                        _ => false,
+                    };
+                    if is_meant {
+                        meant.push((delivery, standing.outcome));
+                    }
+                }
+                None if *missed => {
+                    let (event, _) = decode_event(id, value.value())?;
+                    if registry.wants(&subscription, &event, rules) {
+                        meant.push((delivery, None));
+                    }
+                }
+                None => {}
+            }
+        }
+        let mut opened = Vec::with_capacity(meant.len());
+        for (delivery, ended) in &meant {
+            opened.push(hot.reopen(*delivery, ended.as_ref(), now)?);
+        }
+        job.done += opened.len() as u64;
+        let next = (!exhausted && !at_limit).then(|| job.clone());
+        Ok(Step { next, job, opened, ended: None, at_limit })
+    }
+}

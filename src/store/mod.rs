@@ -1,0 +1,648 @@
+//! The store: what is configured, the events, the queue, the outcomes. **The only
+//! room that names redb.**
+//!
+//! One thread writes ([`writer`]), in transactions that hold whatever waits
+//! together; everybody reads snapshots. What is configured is also in memory, as a
+//! [`Registry`], in step with what is committed. The engine hears of commits by
+//! [`Notice`]s, in their order.
+//!
+//! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
+//! - `hot.rs` what happens to events and deliveries inside a transaction.
+//! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
+//! - `queue.rs` and `writer.rs` the thread; `read.rs` the queries.
+
+mod change;
+pub mod command;
+mod hot;
+mod job;
+mod purge;
+pub mod query;
+mod queue;
+mod read;
+mod records;
+mod schema;
+mod settings;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Retention;
+use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::limits::NOTICE_QUEUE_MAX;
+use crate::model::{Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription};
+use crate::model::{DEFAULT_ORGANIZATION, Organization};
+use crate::registry::Registry;
+use crate::secrecy::Rule;
+use crate::time::{Clock, Timestamp};
+
+use command::*;
+use job::JobKind;
+use query::*;
+use queue::Queue;
+use writer::{BulkDone, Command, Writer};
+
+pub use schema::SCHEMA_VERSION;
+
+/// What the store depends on; a reload changes all but the path and the cache.
+#[derive(Clone)]
+pub struct Options {
+    /// The folder of the database.
+    pub path: PathBuf,
+    /// Live bytes at which publishing is refused; 0: what the disk has.
+    pub bytes_max: u64,
+    /// Bytes of the disk that are left free.
+    pub reserve_bytes: u64,
+    /// Memory for pages.
+    pub cache_bytes: u64,
+    /// How long ended things are kept.
+    pub retention: Retention,
+    /// What secrecy levels remove: filters see what is left.
+    pub secrecy: Vec<Rule>,
+}
+
+/// The database's file in its folder.
+pub const FILE_NAME: &str = "posthaste.redb";
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another process; only one may run on a folder")]
+    InUse(PathBuf),
+    /// It was written by a newer program.
+    #[error("the store has version {found}, this program knows up to {known}: run the newer program")]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// The folder cannot be made.
+    #[error("{0} cannot be created: {1}")]
+    Folder(PathBuf, std::io::Error),
+    /// The database cannot be opened.
+    #[error("{0} cannot be opened: {1}")]
+    Database(PathBuf, Box<redb::Error>),
+    /// Something in it cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Content(#[from] StoreError),
+    /// The writer's thread cannot be started.
+    #[error("the writer's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A fault of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed before a commit.
+    #[error("{0}")]
+    Database(Box<redb::Error>),
+    /// A commit failed, perhaps after it reached the disk.
+    #[error("a commit failed: {0}")]
+    Commit(Box<redb::Error>),
+    /// A record is not what this program writes.
+    #[error("a record {0}")]
+    Record(&'static str),
+}
+
+macro_rules! from_redb {
+    ($($error:ident),+) => {
+        $(impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> StoreError {
+                StoreError::Database(Box::new(error.into()))
+            }
+        })+
+    };
+}
+from_redb!(StorageError, TableError, TransactionError, DatabaseError);
+
+impl From<redb::CommitError> for StoreError {
+    fn from(error: redb::CommitError) -> StoreError {
+        StoreError::Commit(Box::new(error.into()))
+    }
+}
+
+impl StoreError {
+    /// What a publisher is told.
+    fn to_publisher(&self) -> WriteError {
+        match self {
+            StoreError::Database(error) | StoreError::Commit(error) if is_disk_full(error) => WriteError::StorageFull,
+            StoreError::Commit(_) => WriteError::OutcomeUnknown,
+            StoreError::Database(_) | StoreError::Record(_) => WriteError::Unavailable,
+        }
+    }
+}
+
+fn is_disk_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull)
+}
+
+/// What the engine hears of commits, in their order.
+#[derive(Clone)]
+pub enum Notice {
+    /// An event was accepted for these lanes.
+    Accepted {
+        /// The event, so that it need not be read.
+        event: Arc<Event>,
+        /// Its delivery, the same on each lane.
+        head: Head,
+        /// Which.
+        lanes: Vec<Lane>,
+    },
+    /// Deliveries of a lane were opened again.
+    Opened(Lane, Vec<Head>),
+    /// An attempt's outcome is committed or was dropped; `next`: where the
+    /// delivery stands if it is pending.
+    Settled {
+        /// Which lane.
+        lane: Lane,
+        /// Which event.
+        event: EventId,
+        /// Where it stands now.
+        next: Option<Head>,
+    },
+    /// A pending delivery is no more.
+    Removed(Lane, Key),
+    /// Many of a lane's pending deliveries are no more.
+    Reset(Lane),
+    /// What was past its horizon has been failed.
+    Expired {
+        /// Which lane.
+        lane: Lane,
+        /// How many that were.
+        failed: u64,
+        /// When the oldest still pending was opened.
+        oldest_opened_at: Option<Timestamp>,
+    },
+    /// A subscription is there, or is another than it was.
+    LaneSet(Arc<Subscription>),
+    /// A subscription ended.
+    LaneRemoved(Lane),
+    /// The store went down.
+    Down,
+    /// The store is back.
+    Up,
+}
+
+/// The outcome of an attempt, to be committed.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// Which lane.
+    pub lane: Lane,
+    /// The delivery as it stood before.
+    pub head: Head,
+    /// What follows.
+    pub settlement: Settlement,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The lane's counted failures in a row.
+    pub consecutive_failures: u32,
+}
+
+#[derive(Default)]
+struct Counters {
+    live_bytes: AtomicU64,
+    accepted: AtomicU64,
+    duplicates: AtomicU64,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    is_full: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+impl Counters {
+    fn committed(&self, live_change: i64, [delivered, failed, cancelled]: [u64; 3]) {
+        // Only the writer changes it: no other can come between.
+        let live = self.live_bytes.load(Ordering::Relaxed).saturating_add_signed(live_change);
+        self.live_bytes.store(live, Ordering::Relaxed);
+        self.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.failed.fetch_add(failed, Ordering::Relaxed);
+        self.cancelled.fetch_add(cancelled, Ordering::Relaxed);
+    }
+
+    fn accepted(&self, accepted: u64, duplicates: u64) {
+        self.accepted.fetch_add(accepted, Ordering::Relaxed);
+        self.duplicates.fetch_add(duplicates, Ordering::Relaxed);
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+}
+
+/// How much room is left, from none up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Room {
+    /// Publishing is refused.
+    None,
+    /// Less than a tenth of the quota, or twice the reserve of the disk.
+    Low,
+    /// More.
+    Enough,
+}
+
+/// What readers and the writer share.
+struct Shared {
+    file: PathBuf,
+    clock: Clock,
+    options: RwLock<Options>,
+    rules: RwLock<Arc<Vec<Rule>>>,
+    database: RwLock<Option<Arc<Database>>>,
+    registry: RwLock<Registry>,
+    lanes: Mutex<HashMap<Lane, LaneStats>>,
+    counters: Counters,
+    /// No event before this has a pending delivery.
+    oldest_pending_from: Mutex<EventId>,
+    queue: Queue<Command, Settle>,
+}
+
+impl Shared {
+    fn database(&self) -> Option<Arc<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put_database(&self, database: Option<Arc<Database>>) {
+        self.counters.has_failed.store(database.is_none(), Ordering::Relaxed);
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+
+    fn registry(&self) -> RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
+        self.registry.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, LaneStats>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> Arc<Vec<Rule>> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn retention(&self) -> Retention {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
+    }
+
+    fn forget_oldest_pending(&self) {
+        *self.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner) = EventId::first_at(Timestamp::ZERO);
+    }
+
+    /// How much room the quota and the disk have.
+    fn room(&self) -> Room {
+        let (bytes_max, reserve_bytes) = {
+            let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
+            (options.bytes_max, options.reserve_bytes)
+        };
+        let of_quota = match self.counters.live_bytes() {
+            live if bytes_max > 0 && live >= bytes_max => Room::None,
+            live if bytes_max > 0 && live >= bytes_max / 10 * 9 => Room::Low,
+            _ => Room::Enough,
+        };
+        let of_disk = match rustix::fs::statvfs(&self.file) {
+            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
+                free if free < reserve_bytes => Room::None,
+                free if free < reserve_bytes.saturating_mul(2) => Room::Low,
+                _ => Room::Enough,
+            },
+            // It cannot be told: writing will.
+            Err(_) => Room::Enough,
+        };
+        of_quota.min(of_disk)
+    }
+
+    fn open_database(&self) -> Result<Database, OpenError> {
+        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
+        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+        let opened = Database::builder().set_cache_size(cache_bytes).create(&self.file);
+        opened.map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
+            error => OpenError::Database(self.file.clone(), Box::new(error.into())),
+        })
+    }
+
+    /// Reads what is configured and what is counted. `is_clean`: the counters need
+    /// no recount.
+    fn load(&self, database: &Database, is_clean: bool) -> Result<(), StoreError> {
+        let transaction = database.begin_read()?;
+        let mut registry = Registry::default();
+        for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
+            let (key, value) = row?;
+            registry.put_organization(settings::read_organization(key.value(), value.value())?);
+        }
+        for row in transaction.open_table(tables::SOURCE)?.iter()? {
+            let (key, value) = row?;
+            registry.put_source(settings::read_source(key.value(), value.value())?);
+        }
+        for row in transaction.open_table(tables::EVENT_TYPE)?.iter()? {
+            let (key, value) = row?;
+            registry.put_event_type(settings::read_event_type(key.value(), value.value())?);
+        }
+        for row in transaction.open_table(tables::ENDED)?.iter()? {
+            let (key, value) = row?;
+            let ended = settings::read_ended(value.value())?;
+            registry.put_ended(Lane(key.value()), SubscriptionId(ended.id), Name::from(ended.organization));
+        }
+        if registry.organization(DEFAULT_ORGANIZATION).is_none() {
+            let id = Name::from(DEFAULT_ORGANIZATION);
+            let at = Timestamp::ZERO;
+            let (name, parent) = (String::new(), None);
+            registry.put_organization(Organization { id, name, parent, created_at: at, updated_at: at });
+        }
+        let stats = transaction.open_table(tables::STATS)?;
+        let pending = transaction.open_table(tables::PENDING)?;
+        let mut lanes = HashMap::new();
+        for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
+            let (key, value) = row?;
+            let lane = Lane(key.value());
+            registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
+            let mut counted = match stats.get(lane.0)? {
+                Some(row) => records::decode_stats(row.value())?,
+                None => LaneStats::default(),
+            };
+            if !is_clean {
+                let (first, last) = tables::lane_bounds(lane);
+                counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
+            }
+            lanes.insert(lane, counted);
+        }
+        *self.registry_mut() = registry;
+        *self.lanes() = lanes;
+        self.counters.live_bytes.store(schema::live_bytes(database)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, ReadError> {
+        let database = self.database().ok_or(ReadError)?;
+        query(&database).map_err(|error| {
+            tracing::error!(%error, "the store cannot be read");
+            ReadError
+        })
+    }
+}
+
+/// A handle on the store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// The writer's thread: ends when the store is closed.
+pub struct WriterThread(std::thread::JoinHandle<()>);
+
+impl WriterThread {
+    /// Waits for its end. Answers whether it ended as it should. Blocking.
+    pub fn join(self) -> bool {
+        self.0.join().is_ok()
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes it, and starts its writer. `seed` feeds what is
+    /// random in ids.
+    pub fn open(
+        options: Options,
+        clock: Clock,
+        seed: [u8; 32],
+    ) -> Result<(Store, WriterThread, mpsc::Receiver<Notice>), OpenError> {
+        make_folder(&options.path)?;
+        let shared = Arc::new(Shared {
+            file: options.path.join(FILE_NAME),
+            clock: clock.clone(),
+            rules: RwLock::new(Arc::new(options.secrecy.clone())),
+            options: RwLock::new(options),
+            database: RwLock::new(None),
+            registry: RwLock::new(Registry::default()),
+            lanes: Mutex::new(HashMap::new()),
+            counters: Counters::default(),
+            oldest_pending_from: Mutex::new(EventId::first_at(Timestamp::ZERO)),
+            queue: Queue::new(),
+        });
+        let database = shared.open_database()?;
+        let is_clean = schema::prepare(&database)?;
+        shared.load(&database, is_clean)?;
+        let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
+        let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
+        writer.resume(&database)?;
+        shared.put_database(Some(Arc::new(database)));
+        let nudged = Arc::downgrade(&shared);
+        clock.on_set(move || {
+            if let Some(shared) = nudged.upgrade() {
+                shared.queue.nudge();
+            }
+        });
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run());
+        Ok((Store { shared }, WriterThread(thread.map_err(OpenError::Thread)?), notices))
+    }
+
+    /// Takes new limits, retention and rules over.
+    pub fn reconfigure(&self, options: Options) {
+        *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options.secrecy.clone());
+        *self.shared.options.write().unwrap_or_else(PoisonError::into_inner) = options;
+        self.shared.queue.nudge();
+    }
+
+    /// Takes no more commands; what waits is still committed.
+    pub fn close(&self) {
+        self.shared.queue.close();
+    }
+
+    /// Everything configured, in memory. Do not hold the guard across an await.
+    pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
+        self.shared.registry()
+    }
+
+    /// What secrecy levels remove.
+    pub fn secrecy_rules(&self) -> Arc<Vec<Rule>> {
+        self.shared.rules()
+    }
+
+    /// What a lane went through.
+    pub fn stats(&self, lane: Lane) -> LaneStats {
+        self.shared.lanes().get(&lane).cloned().unwrap_or_default()
+    }
+
+    /// Totals. Blocking.
+    pub fn totals(&self) -> Totals {
+        let counters = &self.shared.counters;
+        let (events, pending) = self.shared.read(read::row_counts).unwrap_or_default();
+        let oldest_pending_at = if pending == 0 { None } else { self.oldest_pending_at() };
+        Totals {
+            events,
+            pending,
+            accepted: counters.accepted.load(Ordering::Relaxed),
+            duplicates: counters.duplicates.load(Ordering::Relaxed),
+            delivered: counters.delivered.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            cancelled: counters.cancelled.load(Ordering::Relaxed),
+            oldest_pending_at,
+            file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
+            live_bytes: counters.live_bytes(),
+        }
+    }
+
+    fn oldest_pending_at(&self) -> Option<Timestamp> {
+        let mut from = self.shared.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, *from)).ok()?;
+        *from = next;
+        oldest
+    }
+
+    /// Whether the store takes writes.
+    pub fn is_ready(&self) -> bool {
+        !self.shared.counters.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether publishing is refused because there is no room.
+    pub fn is_full(&self) -> bool {
+        self.shared.counters.is_full.load(Ordering::Relaxed)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.push_command(command(reply))?;
+        // Without an answer the writer is gone, perhaps after the commit.
+        answer.await.map_err(|_| WriteError::OutcomeUnknown)
+    }
+
+    /// Takes events, one result each in order, after all are committed and synced.
+    pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Result<Accepted, AcceptError>>, WriteError> {
+        self.ask(|reply| Command::Accept { events, reply }).await?
+    }
+
+    /// Changes what is configured.
+    pub async fn change(&self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Change { actor, change, reply }).await?
+    }
+
+    /// Sends a delivery again: same id, due now, a new horizon.
+    pub async fn reopen(&self, actor: &str, id: DeliveryId) -> Result<(), DeliveryError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Reopen { actor, id, reply }).await?
+    }
+
+    /// Cancels a pending delivery.
+    pub async fn cancel(&self, actor: &str, id: DeliveryId) -> Result<(), DeliveryError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Cancel { actor, id, reply }).await?
+    }
+
+    async fn bulk(&self, actor: &str, lane: Lane, kind: JobKind) -> Result<BulkDone, DeliveryError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Bulk { actor, lane, kind, reply }).await?
+    }
+
+    /// Cancels a lane's pending deliveries of a window. Answers how many, when all are.
+    pub async fn cancel_matching(&self, actor: &str, lane: Lane, window: Window) -> Result<u64, DeliveryError> {
+        let (since_ms, until_ms, patterns) = window_parts(&window);
+        let done = self.bulk(actor, lane, JobKind::Cancel { since_ms, until_ms, patterns }).await?;
+        Ok(done.done)
+    }
+
+    /// Sends a lane's deliveries of a window again.
+    pub async fn replay(&self, actor: &str, replay: Replay) -> Result<Replayed, DeliveryError> {
+        let (since_ms, until_ms, patterns) = window_parts(&replay.window);
+        let Replay { lane, failed, delivered, missed, .. } = replay;
+        let kind = JobKind::Replay { since_ms, until_ms, patterns, failed, delivered, missed };
+        let done = self.bulk(actor, lane, kind).await?;
+        Ok(Replayed { deliveries: done.done, more: done.at_limit })
+    }
+
+    /// Fails what a lane has pending that was opened at or before a time. The
+    /// answer comes as [`Notice::Expired`].
+    pub async fn expire(&self, lane: Lane, opened_until: Timestamp) -> Result<(), DeliveryError> {
+        let kind = JobKind::Expire { opened_until_ms: opened_until.as_millis(), oldest_left_ms: None };
+        self.bulk("posthaste", lane, kind).await.map(|_| ())
+    }
+
+    /// Publishes an operational event about the subscription whose lane it is. It
+    /// says `facts` beside what all of them say.
+    pub async fn tell(&self, lane: Lane, event_type: &str, facts: serde_json::Value) -> Result<(), WriteError> {
+        let event = {
+            let registry = self.registry();
+            let Some(subscription) = registry.lane(lane) else { return Ok(()) };
+            let mut data = change::subscription_facts(subscription);
+            if let (Some(data), serde_json::Value::Object(facts)) = (data.as_object_mut(), facts) {
+                data.extend(facts);
+            }
+            change::operational(event_type, subscription, &data)
+        };
+        self.accept(vec![event]).await.map(|_| ())
+    }
+
+    /// Hands the outcome of an attempt over. The answer comes as [`Notice::Settled`].
+    pub fn settle(&self, settle: Settle) {
+        self.shared.queue.push_outcome(settle);
+    }
+
+    /// An event alone. Blocking.
+    pub fn plain_event(&self, id: EventId) -> Result<Option<Event>, ReadError> {
+        self.shared.read(|database| read::plain_event(database, id))
+    }
+
+    /// An event with its deliveries. Blocking.
+    pub fn event(&self, id: EventId) -> Result<Option<EventDetail>, ReadError> {
+        self.shared.read(|database| read::event(database, id))
+    }
+
+    /// A delivery, its event and the attempts kept, oldest first. Blocking.
+    pub fn delivery(&self, id: DeliveryId) -> Result<Option<(Delivery, Event, Vec<Attempt>)>, ReadError> {
+        self.shared.read(|database| read::delivery(database, id))
+    }
+
+    /// Events, newest first. Blocking.
+    pub fn events(&self, query: &EventQuery) -> Result<Page<Event, EventId>, ReadError> {
+        self.shared.read(|database| read::events(database, query))
+    }
+
+    /// Deliveries, newest first. Blocking.
+    pub fn deliveries(&self, query: &DeliveryQuery) -> Result<Page<ListedDelivery, DeliveryId>, ReadError> {
+        let owner = |lane| self.registry().lane_owner(lane).map(|(_, organization)| organization.clone());
+        self.shared.read(|database| read::deliveries(database, query, owner))
+    }
+
+    /// The audit log, newest first, entries older than `before`. Blocking.
+    pub fn audit(&self, before: Option<u64>, limit: usize) -> Result<Page<AuditEntry, u64>, ReadError> {
+        self.shared.read(|database| read::audit(database, before, limit))
+    }
+
+    /// Whether anything is pending on a lane. Blocking, one seek.
+    pub fn has_pending(&self, lane: Lane) -> Result<bool, ReadError> {
+        self.pending(lane, None, 1).map(|(heads, _)| !heads.is_empty())
+    }
+
+    /// A lane's pending rows after `after`, at most `limit`, and whether these are all. Blocking.
+    pub fn pending(&self, lane: Lane, after: Option<Key>, limit: usize) -> Result<(Vec<Head>, bool), ReadError> {
+        self.shared.read(|database| read::pending(database, lane, after, limit))
+    }
+}
+
+fn window_parts(window: &Window) -> (u64, u64, Vec<String>) {
+    let patterns = window.events.iter().map(ToString::to_string).collect();
+    (window.since.as_millis(), window.until.as_millis(), patterns)
+}
+
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| OpenError::Folder(path.to_owned(), error))
+}

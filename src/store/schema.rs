@@ -1,0 +1,160 @@
+//! The store's version, and how an older one becomes the current one.
+//!
+//! A file of a newer version is refused: an older program would misread it. A
+//! migration runs in one transaction with the version it leads to, so that a
+//! crash in the middle leaves the file as it was.
+
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::tables::*;
+use super::{OpenError, StoreError};
+
+/// The version that this program writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+const VERSION_KEY: &str = "schema_version";
+const CLEAN_KEY: &str = "closed_cleanly";
+const NEXT_LANE_KEY: &str = "next_lane";
+const LIVE_BYTES_KEY: &str = "live_bytes";
+
+/// One step up: from the version that is its place in the list, counted from 1.
+type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
+
+/// Every step there ever was. The first version needs none.
+const MIGRATIONS: [Migration; SCHEMA_VERSION as usize - 1] = [];
+
+/// Makes a new store, or brings an old one up to date. Answers whether it was
+/// closed cleanly, and marks it as open.
+pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
+    let found = version(database)?;
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
+    }
+    let transaction = begin(database)?;
+    for migration in MIGRATIONS.iter().skip((found as usize).saturating_sub(1)) {
+        migration(&transaction)?;
+    }
+    let was_clean = {
+        let mut meta = transaction.open_table(META).map_err(StoreError::from)?;
+        meta.insert(VERSION_KEY, &SCHEMA_VERSION.to_be_bytes()[..]).map_err(StoreError::from)?;
+        let was_clean = meta.insert(CLEAN_KEY, &[0][..]).map_err(StoreError::from)?;
+        was_clean.is_none_or(|flag| flag.value() == [1])
+    };
+    create_tables(&transaction)?;
+    transaction.commit().map_err(StoreError::from)?;
+    Ok(was_clean)
+}
+
+/// The version in the file; 0: it is new.
+fn version(database: &Database) -> Result<u32, StoreError> {
+    let transaction = database.begin_read()?;
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    number(&meta, VERSION_KEY).map(|number| number.unwrap_or(0) as u32)
+}
+
+/// Opens a write transaction whose commit is synced and cheap to recover from.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(redb::Durability::Immediate).map_err(|_| StoreError::Record("cannot be synced"))?;
+    Ok(transaction)
+}
+
+/// So that readers never meet a table that is not there.
+fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(EVENT)?;
+    transaction.open_table(PENDING)?;
+    transaction.open_table(OUTCOME)?;
+    transaction.open_table(ATTEMPT)?;
+    transaction.open_table(IDEMPOTENCY)?;
+    transaction.open_table(REVISIT)?;
+    transaction.open_table(ORGANIZATION)?;
+    transaction.open_table(SOURCE)?;
+    transaction.open_table(EVENT_TYPE)?;
+    transaction.open_table(SUBSCRIPTION)?;
+    transaction.open_table(ENDED)?;
+    transaction.open_table(CREATION)?;
+    transaction.open_table(STATS)?;
+    transaction.open_table(JOB)?;
+    transaction.open_table(AUDIT)?;
+    Ok(())
+}
+
+fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> Result<Option<u64>, StoreError> {
+    let Some(row) = meta.get(key)? else { return Ok(None) };
+    Ok(Some(row.value().iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
+}
+
+/// The number of the next subscription. Never given out twice, because lanes of
+/// ended subscriptions live on in retained events.
+pub(super) fn take_lane(transaction: &WriteTransaction) -> Result<u32, StoreError> {
+    let mut meta = transaction.open_table(META)?;
+    let lane = number(&meta, NEXT_LANE_KEY)?.unwrap_or(1) as u32;
+    let next = lane.checked_add(1).ok_or(StoreError::Record("has no subscription numbers left"))?;
+    meta.insert(NEXT_LANE_KEY, &next.to_be_bytes()[..])?;
+    Ok(lane)
+}
+
+/// The bytes that hold something, as last written.
+pub(super) fn live_bytes(database: &Database) -> Result<u64, StoreError> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    Ok(number(&meta, LIVE_BYTES_KEY)?.unwrap_or(0))
+}
+
+/// Writes the bytes that hold something.
+pub(super) fn put_live_bytes(transaction: &WriteTransaction, bytes: u64) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert(LIVE_BYTES_KEY, &bytes.to_be_bytes()[..])?;
+    Ok(())
+}
+
+/// Marks the store as closed cleanly: its counters need no recount.
+pub(super) fn mark_clean(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert(CLEAN_KEY, &[1][..])?;
+    Ok(())
+}
+
+/// A cursor that purging left off at.
+pub(super) fn cursor(transaction: &WriteTransaction, name: &str) -> Result<Option<[u8; 12]>, StoreError> {
+    let meta = transaction.open_table(META)?;
+    let row = meta.get(name)?;
+    Ok(row.and_then(|row| row.value().try_into().ok()))
+}
+
+/// Moves a cursor.
+pub(super) fn put_cursor(transaction: &WriteTransaction, name: &str, at: [u8; 12]) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert(name, &at[..])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+
+    #[test]
+    fn a_newer_store_is_refused_and_left_alone() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        assert!(prepare(&database).unwrap(), "a new store counts as clean");
+        assert!(!prepare(&database).unwrap(), "it was not closed");
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert(VERSION_KEY, &(SCHEMA_VERSION + 1).to_be_bytes()[..]).unwrap();
+        transaction.commit().unwrap();
+        let refusal = prepare(&database);
+        assert!(matches!(refusal, Err(OpenError::Newer { found, .. }) if found == SCHEMA_VERSION + 1));
+    }
+
+    #[test]
+    fn lanes_are_never_given_out_twice() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        prepare(&database).unwrap();
+        for expected in 1..4 {
+            let transaction = database.begin_write().unwrap();
+            assert_eq!(take_lane(&transaction).unwrap(), expected);
+            transaction.commit().unwrap();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The tables and their keys. All keys are big endian, so that their order is
+//! the order of what they mean; keys that append are what makes a commit cheap.
+
+use redb::TableDefinition;
+
+use crate::id::{DeliveryId, EventId, Lane};
+use crate::model::Key;
+use crate::time::Timestamp;
+
+/// Small facts about the store itself: see [`super::schema`].
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// Events by id: metadata, the lanes they were matched with, the data's bytes.
+pub(super) const EVENT: TableDefinition<&[u8; 12], &[u8]> = TableDefinition::new("event");
+/// Pending deliveries by lane, due time and event. **The row is the index**: there
+/// is nothing else to keep in step.
+pub(super) const PENDING: TableDefinition<&[u8; 24], &[u8]> = TableDefinition::new("pending");
+/// Deliveries that ended, or were reopened since they did, by delivery id.
+pub(super) const OUTCOME: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("outcome");
+/// Failed attempts by delivery id and number. A success's attempt is its outcome.
+pub(super) const ATTEMPT: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("attempt");
+/// Idempotency keys of events: day, organization, key.
+pub(super) const IDEMPOTENCY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("idempotency");
+/// Events that outlive their retention because they were reopened: time to look
+/// again, event.
+pub(super) const REVISIT: TableDefinition<&[u8; 20], ()> = TableDefinition::new("revisit");
+
+/// Organizations by id.
+pub(super) const ORGANIZATION: TableDefinition<&str, &[u8]> = TableDefinition::new("organization");
+/// Sources by id.
+pub(super) const SOURCE: TableDefinition<&str, &[u8]> = TableDefinition::new("source");
+/// The catalog by name.
+pub(super) const EVENT_TYPE: TableDefinition<&str, &[u8]> = TableDefinition::new("event_type");
+/// Subscriptions by number.
+pub(super) const SUBSCRIPTION: TableDefinition<u32, &[u8]> = TableDefinition::new("subscription");
+/// What is left of ended subscriptions, while their deliveries are retained.
+pub(super) const ENDED: TableDefinition<u32, &[u8]> = TableDefinition::new("ended_subscription");
+/// Idempotency keys of subscriptions.
+pub(super) const CREATION: TableDefinition<&str, &[u8]> = TableDefinition::new("subscription_creation");
+/// What each lane went through, flushed once a second.
+pub(super) const STATS: TableDefinition<u32, &[u8]> = TableDefinition::new("stats");
+
+/// Bulk work that is under way.
+pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");
+/// Who changed what.
+pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+
+/// Joins parts to a key of a fixed length.
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut key = [0; N];
+    let mut at = 0;
+    for part in parts {
+        key[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    key
+}
+
+fn part<const N: usize>(key: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&key[at..at + N]);
+    bytes
+}
+
+/// A row of [`PENDING`].
+pub(super) fn pending_key(lane: Lane, (due, event): Key) -> [u8; 24] {
+    join(&[&lane.0.to_be_bytes(), &due.as_millis().to_be_bytes(), &event.to_key()])
+}
+
+/// The inverse of [`pending_key`].
+pub(super) fn pending_from_key(key: &[u8; 24]) -> (Lane, Key) {
+    let due = Timestamp::from_millis(u64::from_be_bytes(part(key, 4)));
+    (Lane(u32::from_be_bytes(part(key, 0))), (due, EventId::from_key(part(key, 12))))
+}
+
+/// The first and the last key that a lane's rows of [`PENDING`] can have.
+pub(super) fn lane_bounds(lane: Lane) -> ([u8; 24], [u8; 24]) {
+    let (mut first, mut last) = ([0; 24], [0xff; 24]);
+    first[..4].copy_from_slice(&lane.0.to_be_bytes());
+    last[..4].copy_from_slice(&lane.0.to_be_bytes());
+    (first, last)
+}
+
+/// The first and the last key that an event's rows of [`OUTCOME`] can have.
+pub(super) fn outcome_bounds(event: EventId) -> ([u8; 16], [u8; 16]) {
+    (event.delivery(Lane(0)).to_key(), event.delivery(Lane(u32::MAX)).to_key())
+}
+
+/// A row of [`ATTEMPT`].
+pub(super) fn attempt_key(delivery: DeliveryId, number: u32) -> [u8; 20] {
+    join(&[&delivery.to_key(), &number.to_be_bytes()])
+}
+
+/// The number in a key of [`ATTEMPT`].
+pub(super) fn attempt_number(key: &[u8; 20]) -> u32 {
+    u32::from_be_bytes(part(key, 16))
+}
+
+/// A row of [`IDEMPOTENCY`].
+pub(super) fn idempotency_key(day: u32, organization: &str, key: &str) -> Vec<u8> {
+    let length = u16::try_from(organization.len()).unwrap_or(u16::MAX);
+    [&day.to_be_bytes()[..], &length.to_be_bytes(), organization.as_bytes(), key.as_bytes()].concat()
+}
+
+/// The day that a time falls on, since the epoch.
+pub(super) fn day_of(time: Timestamp) -> u32 {
+    u32::try_from(time.as_secs() / 86_400).unwrap_or(u32::MAX)
+}
+
+/// A row of [`REVISIT`].
+pub(super) fn revisit_key(at: Timestamp, event: EventId) -> [u8; 20] {
+    join(&[&at.as_millis().to_be_bytes(), &event.to_key()])
+}
+
+/// The inverse of [`revisit_key`].
+pub(super) fn revisit_from_key(key: &[u8; 20]) -> (Timestamp, EventId) {
+    (Timestamp::from_millis(u64::from_be_bytes(part(key, 0))), EventId::from_key(part(key, 8)))
+}
