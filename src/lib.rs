@@ -6,6 +6,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
+//! | [`deliver`] | resolve, vet, dial, TLS, pool, send. **With `http` and `cli` alone names hyper** |
 //! | [`config`] | file and environment. **Alone reads the environment** |
 //! | [`auth`] | who calls, and what they may |
 //! | [`sched`] | which delivery is attempted when: values in, actions out |
@@ -21,6 +22,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod deliver;
 pub mod dialect;
 pub mod filter;
 pub mod id;

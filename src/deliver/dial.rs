@@ -1,0 +1,160 @@
+//! From a host's name to a connection. **Every address is vetted, and the
+//! connection goes to the vetted address itself**: there is no second lookup that
+//! could answer something else, and a literal in the URL takes the same way.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Host;
+
+use super::address::{self, Policy, Verdict};
+use super::{Failure, Rules, later};
+use crate::limits::{CONNECT_SHARE_MIN, LOOKUPS_MAX, RESOLVED_ADDRESSES_MAX};
+use crate::model::FailureCode;
+
+/// Opens connections.
+pub(super) struct Dialer {
+    lookups: Arc<Semaphore>,
+}
+
+impl Dialer {
+    /// One dialer, because what it bounds is the process's.
+    pub(super) fn new() -> Dialer {
+        Dialer { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+
+    /// A connection to the first address of `host` that may be dialled and answers
+    /// within `connect_timeout`, and that address.
+    pub(super) async fn dial(
+        &self,
+        host: Host<&str>,
+        port: u16,
+        organization: &str,
+        rules: &Rules,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        let deadline = later(Instant::now(), rules.options.connect_timeout);
+        let connecting = async {
+            let resolved = self.resolve(host, port).await?;
+            let open: Vec<SocketAddr> =
+                resolved.into_iter().filter(|address| may_be_dialled(*address, organization, &rules.policy)).collect();
+            connect(&open, &rules.policy, deadline).await
+        };
+        timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(too_slow()))
+    }
+
+    /// The first addresses of `host`.
+    async fn resolve(&self, host: Host<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        let name = match host {
+            Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+            Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
+            Host::Domain(name) => name.to_owned(),
+        };
+        let failure = |detail: String| Failure::new(FailureCode::Dns, detail);
+        let permit = self.lookups.clone().acquire_owned().await;
+        // A lookup cannot be cut off. In a task of its own it keeps its permit
+        // until it ends, so that a resolver that hangs cannot use up the threads.
+        let lookup = tokio::spawn(async move {
+            let _permit = permit;
+            let found = lookup_host((name, port)).await?;
+            io::Result::Ok(found.take(RESOLVED_ADDRESSES_MAX).collect::<Vec<_>>())
+        });
+        match lookup.await {
+            Ok(Ok(found)) if found.is_empty() => Err(failure("the host's name has no address".to_owned())),
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(failure(format!("the host's name does not resolve: {error}"))),
+            Err(_) => Err(failure("the lookup of the host's name was cut off".to_owned())),
+        }
+    }
+}
+
+/// The verdict; its reason is for the operator's log alone, because an address
+/// that a tenant may not reach is none that a tenant may learn.
+pub(super) fn may_be_dialled(address: SocketAddr, organization: &str, policy: &Policy) -> bool {
+    match address::vet(address.ip(), address.port(), organization, policy) {
+        Verdict::Allowed => true,
+        Verdict::Blocked(reason) => {
+            tracing::debug!(%address, organization, reason, "address not dialled");
+            false
+        }
+    }
+}
+
+/// Tries `open` in order. A host that does not answer on its first address must
+/// not use up the time of the others, so each gets its share.
+async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Result<(TcpStream, SocketAddr), Failure> {
+    let mut failure = Failure::new(FailureCode::AddressBlocked, "the host resolves to no address that may be reached");
+    for (index, address) in open.iter().enumerate() {
+        let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        match timeout(share.max(CONNECT_SHARE_MIN), TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) if !address::reached_own(local, peer, policy) => {
+                    // Requests are written whole; waiting for more to send would only delay them.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY not set");
+                    }
+                    return Ok((stream, *address));
+                }
+                (Ok(_), Ok(_)) => tracing::debug!(%address, "closed unused: it is our own listener"),
+                _ => failure = Failure::new(FailureCode::Connect, "could not connect: closed at once"),
+            },
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => failure = too_slow(),
+            Ok(Err(error)) => {
+                failure = Failure::new(FailureCode::Connect, format!("could not connect: {}", error.kind()));
+            }
+            Err(_) => failure = too_slow(),
+        }
+    }
+    Err(failure)
+}
+
+fn too_slow() -> Failure {
+    Failure::new(FailureCode::ConnectTimeout, "no connection within connect_timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        (listener, address)
+    }
+
+    async fn reached(open: &[SocketAddr], own: Vec<SocketAddr>) -> Result<SocketAddr, FailureCode> {
+        let policy = Policy { allowed: Vec::new(), own };
+        let deadline = later(Instant::now(), std::time::Duration::from_secs(20));
+        connect(open, &policy, deadline).await.map(|(_, address)| address).map_err(|failure| failure.code)
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_where_one_does_not_connect() {
+        let (gone, refused) = listener().await;
+        drop(gone);
+        let (_first, first) = listener().await;
+        let (_second, second) = listener().await;
+        assert_eq!(reached(&[refused, first, second], Vec::new()).await, Ok(first));
+        assert_eq!(reached(&[refused], Vec::new()).await, Err(FailureCode::Connect));
+        assert_eq!(reached(&[], Vec::new()).await, Err(FailureCode::AddressBlocked));
+    }
+
+    /// What vetting cannot know before: which addresses a wildcard listener has.
+    #[tokio::test]
+    async fn a_connection_that_reached_ourselves_is_closed_before_anything_is_sent() {
+        let (own, address) = listener().await;
+        let wildcard = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        assert_eq!(reached(&[address], vec![wildcard]).await, Err(FailureCode::AddressBlocked));
+        let (mut accepted, _) = own.accept().await.expect("a connection");
+        let mut sent = Vec::new();
+        accepted.read_to_end(&mut sent).await.expect("the end");
+        assert!(sent.is_empty());
+    }
+}

@@ -1,0 +1,317 @@
+//! One attempt: resolve, vet every address, dial the vetted one, TLS, send, read
+//! within limits. Knows no store, no schedule and no format.
+//!
+//! - `address` says what may be dialled, `dial` dials it and nothing else;
+//! - `tls` checks who answers, `pool` keeps connections;
+//! - `exchange` sends one request and reads its answer, `oauth2` fetches tokens.
+//!
+//! **No redirect is followed, no cookie kept, nothing sent twice**, but for one
+//! case: a receiver that answers 401 to a token from the cache gets the request
+//! again with a new one.
+
+mod address;
+mod cache;
+mod dial;
+mod exchange;
+mod oauth2;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::config::{self, AllowedNetwork};
+use crate::id::Lane;
+use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX, RESPONSE_READ_BYTES_MAX};
+use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
+
+use address::Policy;
+use dial::Dialer;
+use exchange::{Outbound, Reading, Reply};
+use oauth2::{Credentials, Errand, Tokens};
+use pool::Pool;
+use tls::Tls;
+pub use tls::TlsError;
+
+/// What can be set, and changed by [`Client::reconfigure`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Resolving and connecting.
+    pub connect_timeout: Duration,
+    /// Idle connections are closed after this; zero: none are kept.
+    pub keep_alive: Duration,
+    /// The `user-agent` of requests that have none; what no header can carry is not sent.
+    pub user_agent: String,
+    /// Networks opened beside the public ones.
+    pub allow_networks: Vec<AllowedNetwork>,
+}
+
+impl From<&config::Delivery> for Options {
+    fn from(delivery: &config::Delivery) -> Options {
+        Options {
+            connect_timeout: delivery.connect_timeout,
+            keep_alive: delivery.keep_alive,
+            user_agent: delivery.user_agent.clone(),
+            allow_networks: delivery.allow_networks.clone(),
+        }
+    }
+}
+
+/// Whom we trust to say who a receiver is, beside a subscription's `ca_pem`.
+#[derive(Clone, Debug)]
+pub enum Roots {
+    /// Whom the platform trusts.
+    Platform,
+    /// The authorities in this PEM text, and nobody else.
+    Pem(String),
+}
+
+/// One exchange to be made.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// What to send.
+    pub request: &'a Outgoing,
+    /// Whose it is: decides which networks are open.
+    pub organization: &'a Name,
+    /// Whose token cache is used.
+    pub lane: Lane,
+    /// How to prove who sends.
+    pub authentication: &'a Authentication,
+    /// How to check the receiver.
+    pub tls: &'a TlsSettings,
+    /// The whole exchange, tokens included.
+    pub timeout: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// How long it took.
+    pub duration: Duration,
+    /// The host's answer, or why there is none.
+    pub result: Result<Answer, Failure>,
+}
+
+/// What a receiver answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header, unread.
+    pub retry_after: Option<String>,
+    /// The beginning of the body, at most [`crate::limits::RESPONSE_KEPT_BYTES_MAX`].
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stable name.
+    pub code: FailureCode,
+    /// More, for people; no secrets, nothing of a token endpoint's body.
+    pub detail: String,
+}
+
+impl Failure {
+    fn new(code: FailureCode, detail: impl Into<String>) -> Failure {
+        let detail: String = detail.into();
+        let cut = detail.char_indices().nth(DETAIL_CHARS_MAX).map_or(detail.len(), |(at, _)| at);
+        Failure { code, detail: detail[..cut].to_owned() }
+    }
+
+    fn timeout() -> Failure {
+        Failure::new(FailureCode::Timeout, "no answer within timeout")
+    }
+}
+
+/// Makes exchanges. Clones share connections, tokens and settings. Belongs into a
+/// tokio runtime.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    rules: RwLock<Arc<Rules>>,
+    dialer: Dialer,
+    tls: Tls,
+    pool: Arc<Pool>,
+    tokens: Tokens,
+    warnings: Vec<String>,
+}
+
+/// The options in force, as an exchange needs them.
+struct Rules {
+    options: Options,
+    policy: Policy,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Rules {
+    fn new(options: Options, own: Vec<SocketAddr>) -> Rules {
+        let policy = Policy { allowed: options.allow_networks.clone(), own };
+        let user_agent = HeaderValue::from_str(&options.user_agent).ok();
+        Rules { options, policy, user_agent }
+    }
+}
+
+impl Client {
+    /// A client that trusts `roots`. Reads the platform's from its files.
+    ///
+    /// # Errors
+    /// When `roots` are given and are not certificates.
+    pub fn new(options: Options, roots: &Roots) -> Result<Client, TlsError> {
+        let (tls, warnings) = Tls::new(roots)?;
+        Ok(Client(Arc::new(Shared {
+            rules: RwLock::new(Arc::new(Rules::new(options, Vec::new()))),
+            dialer: Dialer::new(),
+            tls,
+            pool: Arc::default(),
+            tokens: Tokens::new(),
+            warnings,
+        })))
+    }
+
+    /// What the log should say at start: authorities of the platform that cannot
+    /// be read, or that there are none.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+
+    /// Puts other options in force. Connections stay, and are vetted anew by the
+    /// new networks before they are used again.
+    pub fn reconfigure(&self, options: Options) {
+        let mut rules = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules::new(options, rules.policy.own.clone()));
+    }
+
+    /// Names the daemon's own listening sockets: they are never dialled, whatever
+    /// networks are open. Replaces those named before. Belongs before the first exchange.
+    pub fn refuse(&self, listeners: Vec<SocketAddr>) {
+        let mut rules = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules::new(rules.options.clone(), listeners));
+    }
+
+    /// Drops the token of a lane, because its subscription changed or is gone.
+    pub fn forget(&self, lane: Lane) {
+        self.0.tokens.forget(lane);
+    }
+
+    /// Makes one exchange. Never fails otherwise than by the exchange's own result;
+    /// dropping the future closes the connection.
+    pub async fn send(&self, call: Call<'_>) -> Exchange {
+        let started = Instant::now();
+        let result = self.attempt(call, later(started, call.timeout)).await;
+        Exchange { duration: started.elapsed(), result: result.map(answer) }
+    }
+
+    async fn attempt(&self, call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
+        let headers = headers(&call.request.headers)?;
+        let authorization = match call.authentication {
+            Authentication::None => None,
+            Authentication::Basic { user, password } => Some(oauth2::basic(user, password.expose())?),
+            Authentication::Bearer { token } => Some(oauth2::bearer(token)?),
+            Authentication::OAuth2 { token_url, client_id, client_secret, scope, audience } => {
+                let (scope, audience) = (scope.as_deref(), audience.as_deref());
+                let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
+                return self.attempt_with_token(call, headers, &credentials, deadline).await;
+            }
+        };
+        self.exchange(outbound(call, headers, authorization, deadline)).await
+    }
+
+    /// A 401 to a token that was held may only mean that it was revoked: it is
+    /// fetched anew and the request sent once more, because the receiver took
+    /// nothing. A token fetched in this very attempt is not better the second time.
+    async fn attempt_with_token(
+        &self,
+        call: Call<'_>,
+        headers: HeaderMap,
+        credentials: &Credentials<'_>,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
+        let errand = Errand { organization: call.organization, lane: call.lane, deadline };
+        let mut is_repeated = false;
+        loop {
+            let held = self.token(credentials, errand).await?;
+            let authorization = Some(oauth2::bearer(&held.token)?);
+            let reply = self.exchange(outbound(call, headers.clone(), authorization, deadline)).await?;
+            if reply.status != StatusCode::UNAUTHORIZED {
+                return Ok(reply);
+            }
+            self.0.tokens.discard(call.lane, &held.token);
+            if held.is_new || is_repeated {
+                return Ok(reply);
+            }
+            is_repeated = true;
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Headers as hyper wants them. Values are bytes: UTF-8 goes out as it is.
+fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let unsendable = || Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable())?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unsendable())?;
+        headers.try_append(header, value).map_err(|_| unsendable())?;
+    }
+    Ok(headers)
+}
+
+fn outbound(
+    call: Call<'_>,
+    mut headers: HeaderMap,
+    authorization: Option<HeaderValue>,
+    deadline: Instant,
+) -> Outbound<'_> {
+    if let Some(authorization) = authorization {
+        headers.insert(header::AUTHORIZATION, authorization);
+    }
+    Outbound {
+        method: match call.request.method {
+            model::Method::Post => Method::POST,
+            model::Method::Get => Method::GET,
+            model::Method::Put => Method::PUT,
+            model::Method::Patch => Method::PATCH,
+            model::Method::Delete => Method::DELETE,
+        },
+        url: &call.request.url,
+        headers,
+        body: call.request.body.clone(),
+        organization: call.organization,
+        tls: call.tls,
+        deadline,
+        reading: Reading {
+            read_bytes_max: RESPONSE_READ_BYTES_MAX,
+            kept_bytes_max: RESPONSE_KEPT_BYTES_MAX,
+            wait: RESPONSE_BODY_WAIT,
+        },
+    }
+}
+
+fn answer(reply: Reply) -> Answer {
+    let retry_after = reply.headers.get(header::RETRY_AFTER);
+    Answer {
+        status: reply.status.as_u16(),
+        retry_after: retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned),
+        body: reply.body,
+    }
+}
+
+/// `now` and `span`; where that is beyond what the clock can say, in some years.
+fn later(now: Instant, span: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 86_400);
+    now.checked_add(span).unwrap_or_else(|| now + FAR)
+}

@@ -1,0 +1,342 @@
+//! Connections that wait for the next request to the same receiver.
+//!
+//! **Nothing here resends.** A request that hyper gives back untouched may go out
+//! on another connection; one of which a byte may have left has failed.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::later;
+use super::tls::Fingerprint;
+use crate::limits::{
+    IDLE_CONNECTIONS_MAX, IDLE_CONNECTIONS_PER_ENDPOINT_MAX, IDLE_SWEEP_INTERVAL, RESPONSE_HEAD_BYTES_MAX,
+    RESPONSE_HEADERS_MAX,
+};
+
+/// What hyper asks of a connection's buffer; it would panic.
+const _: () = assert!(RESPONSE_HEAD_BYTES_MAX >= 8192);
+
+/// Which connections are alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Endpoint {
+    /// The host as the URL has it.
+    pub(super) host: String,
+    /// The port.
+    pub(super) port: u16,
+    /// The TLS settings; none: plain HTTP.
+    pub(super) tls: Option<Fingerprint>,
+}
+
+/// One HTTP/1.1 connection. **Dropped, it is gone at once**: a graceful close
+/// could wait for ever on a peer that does not read.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+    address: SocketAddr,
+}
+
+/// What came of handing a request to a connection.
+pub(super) enum Sent {
+    /// The head of an answer.
+    Answered(Response<Incoming>),
+    /// Nothing of the request was written; here it is again.
+    Unsent(Request<Full<Bytes>>, hyper::Error),
+    /// It was written, at least in part, and no answer came.
+    Failed(hyper::Error),
+}
+
+impl Connection {
+    /// Speaks HTTP/1.1 on `stream`, which leads to `address`.
+    pub(super) async fn start<T>(stream: T, address: SocketAddr) -> hyper::Result<Connection>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = Builder::new();
+        builder.max_header_size(RESPONSE_HEAD_BYTES_MAX).max_headers(RESPONSE_HEADERS_MAX);
+        // As large as a head may be: what exceeds it is over the limit either way.
+        builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Connection { sender, driver: tokio::spawn(connection), address })
+    }
+
+    /// Sends `request` and waits for the head of the answer.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Sent {
+        let mut error = match self.sender.try_send_request(request).await {
+            Ok(response) => return Sent::Answered(response),
+            Err(error) => error,
+        };
+        match error.take_message() {
+            Some(request) => Sent::Unsent(request, error.into_error()),
+            None => Sent::Failed(error.into_error()),
+        }
+    }
+
+    /// Why nothing could be sent: where a connection ended before it took a
+    /// request, only its driver knows.
+    pub(super) async fn why(mut self, error: hyper::Error) -> hyper::Error {
+        (&mut self.driver).await.ok().and_then(Result::err).unwrap_or(error)
+    }
+
+    /// Waits until another request can be sent; `false`: never.
+    pub(super) async fn is_reusable(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+struct Idle {
+    connection: Connection,
+    until: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    /// For each endpoint, the one used longest ago first. No list is empty.
+    idle: HashMap<Endpoint, VecDeque<Idle>>,
+    count: usize,
+    is_swept: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<State>);
+
+impl Pool {
+    /// An open connection to `endpoint`, the one used last, whose address `admits`
+    /// takes: it was vetted for whoever dialled it, under the policy of that time.
+    pub(super) fn take(&self, endpoint: &Endpoint, admits: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let list = state.idle.get_mut(endpoint)?;
+        let before = list.len();
+        list.retain(|idle| idle.is_alive(now));
+        let position = list.iter().rposition(|idle| admits(idle.connection.address));
+        let found = position.and_then(|position| list.remove(position));
+        let (after, is_empty) = (list.len(), list.is_empty());
+        if is_empty {
+            state.idle.remove(endpoint);
+        }
+        state.count -= before - after;
+        found.map(|idle| idle.connection)
+    }
+
+    /// Keeps `connection` for `keep_alive`. Where there is no room, the one that
+    /// waited longest is closed.
+    pub(super) fn give(self: &Arc<Pool>, endpoint: Endpoint, connection: Connection, keep_alive: Duration) {
+        if keep_alive.is_zero() {
+            return;
+        }
+        let until = later(Instant::now(), keep_alive);
+        let mut state = self.state();
+        if state.idle.get(&endpoint).is_some_and(|list| list.len() >= IDLE_CONNECTIONS_PER_ENDPOINT_MAX) {
+            state.drop_oldest(&endpoint);
+        } else if state.count >= IDLE_CONNECTIONS_MAX {
+            let first = |list: &VecDeque<Idle>| list.front().map(|idle| idle.until);
+            let oldest = state.idle.iter().min_by_key(|(_, list)| first(list)).map(|(endpoint, _)| endpoint.clone());
+            if let Some(oldest) = oldest {
+                state.drop_oldest(&oldest);
+            }
+        }
+        state.idle.entry(endpoint).or_default().push_back(Idle { connection, until });
+        state.count += 1;
+        if !state.is_swept {
+            state.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes what is over its time. When to look again; none: nothing is left,
+    /// and the next [`Pool::give`] starts another sweep.
+    fn drop_expired(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        for list in state.idle.values_mut() {
+            list.retain(|idle| idle.is_alive(now));
+        }
+        state.idle.retain(|_, list| !list.is_empty());
+        state.count = state.idle.values().map(VecDeque::len).sum();
+        let next = state.idle.values().flatten().map(|idle| idle.until).min();
+        state.is_swept = next.is_some();
+        next.map(|next| next.max(later(now, IDLE_SWEEP_INTERVAL)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn drop_oldest(&mut self, endpoint: &Endpoint) {
+        let Some(list) = self.idle.get_mut(endpoint) else { return };
+        if list.pop_front().is_some() {
+            self.count -= 1;
+        }
+        if list.is_empty() {
+            self.idle.remove(endpoint);
+        }
+    }
+}
+
+impl Idle {
+    fn is_alive(&self, now: Instant) -> bool {
+        now < self.until && !self.connection.sender.is_closed()
+    }
+}
+
+/// Closes idle connections when their time is up, for as long as there are any:
+/// a pool that is empty costs nothing.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        let next = pool.upgrade().and_then(|pool| pool.drop_expired(Instant::now()));
+        match next {
+            Some(next) => sleep_until(next).await,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
+
+    use super::*;
+
+    const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint { host: "example.com".to_owned(), port, tls: None }
+    }
+
+    async fn connection(port: u16) -> (Connection, DuplexStream) {
+        let (ours, theirs) = duplex(4096);
+        let connection = Connection::start(ours, SocketAddr::from(([192, 0, 2, 1], port))).await;
+        (connection.expect("a connection"), theirs)
+    }
+
+    fn request() -> Request<Full<Bytes>> {
+        Request::new(Full::new(Bytes::from_static(b"body")))
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_or_over_its_time_is_not_handed_out() {
+        let pool = Arc::<Pool>::default();
+        let (mut closed, peer) = connection(1).await;
+        drop(peer);
+        assert!(!closed.is_reusable().await);
+        pool.give(endpoint(1), closed, KEEP_ALIVE);
+        assert!(pool.take(&endpoint(1), |_| true).is_none());
+
+        let (open, _peer) = connection(1).await;
+        pool.give(endpoint(1), open, KEEP_ALIVE);
+        assert!(pool.take(&endpoint(2), |_| true).is_none(), "of another endpoint");
+        assert!(pool.take(&endpoint(1), |_| false).is_none(), "not admitted");
+        let now = Instant::now();
+        assert!(pool.drop_expired(now).is_some_and(|next| next >= later(now, IDLE_SWEEP_INTERVAL)));
+        assert_eq!(pool.drop_expired(later(now, KEEP_ALIVE + KEEP_ALIVE)), None);
+        assert!(pool.take(&endpoint(1), |_| true).is_none(), "over its time");
+        assert_eq!(pool.state().count, 0);
+    }
+
+    #[tokio::test]
+    async fn the_pool_is_bounded() {
+        let pool = Arc::<Pool>::default();
+        let mut peers = Vec::new();
+        let endpoints = IDLE_CONNECTIONS_MAX / IDLE_CONNECTIONS_PER_ENDPOINT_MAX + 1;
+        for port in 1..=u16::try_from(endpoints).expect("few") {
+            for _ in 0..=IDLE_CONNECTIONS_PER_ENDPOINT_MAX {
+                let (open, peer) = connection(port).await;
+                pool.give(endpoint(port), open, KEEP_ALIVE);
+                peers.push(peer);
+                assert!(pool.state().idle[&endpoint(port)].len() <= IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
+            }
+        }
+        assert_eq!(pool.state().count, IDLE_CONNECTIONS_MAX);
+        assert!(!pool.state().idle.contains_key(&endpoint(1)), "the ones that waited longest made room");
+        let mut taken = 0;
+        while pool.take(&endpoint(2), |_| true).is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
+        assert_eq!(pool.state().count, IDLE_CONNECTIONS_MAX - taken);
+    }
+
+    #[tokio::test]
+    async fn a_request_comes_back_only_where_nothing_of_it_was_written() {
+        let (mut closed, peer) = connection(1).await;
+        drop(peer);
+        assert!(!closed.is_reusable().await);
+        assert!(matches!(closed.send(request()).await, Sent::Unsent(..)));
+
+        // Its end has not been seen yet when the request is handed over.
+        let (mut closing, peer) = connection(1).await;
+        drop(peer);
+        assert!(matches!(closing.send(request()).await, Sent::Unsent(..)));
+
+        let (mut open, mut peer) = connection(1).await;
+        let reading = tokio::spawn(async move { peer.read_u8().await });
+        assert!(matches!(open.send(request()).await, Sent::Failed(_)));
+        assert_eq!(reading.await.expect("no panic").expect("a byte"), b'G');
+    }
+
+    /// A stream whose graceful end never comes, as that of TLS to a peer that does not read.
+    struct Endless(DuplexStream);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_connection_is_gone_although_its_graceful_end_never_comes() {
+        let (ours, mut peer) = duplex(16);
+        let address = SocketAddr::from(([192, 0, 2, 1], 1));
+        let mut stuck = Connection::start(Endless(ours), address).await.expect("a connection");
+        tokio::select! {
+            biased;
+            _ = stuck.send(request()) => panic!("nobody answers"),
+            first = peer.read_u8() => assert_eq!(first.expect("a byte"), b'G'),
+        }
+        drop(stuck);
+        let ended = tokio::time::timeout(Duration::from_secs(20), peer.read_to_end(&mut Vec::new())).await;
+        ended.expect("no waiting").expect("the end");
+    }
+}
