@@ -5,6 +5,8 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`engine`] | the one loop: feeds the scheduler, carries out its actions |
+//! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
 //! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
 //! | [`deliver`] | resolve, vet, dial, TLS, pool, send. **With `http` and `cli` alone names hyper** |
 //! | [`config`] | file and environment. **Alone reads the environment** |
@@ -20,15 +22,18 @@
 //! chance are arguments. So three days of retries are tested in milliseconds.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod attempt;
 pub mod auth;
 pub mod config;
 pub mod deliver;
 pub mod dialect;
+pub mod engine;
 pub mod filter;
 pub mod id;
 pub mod input;
 pub mod json;
 pub mod limits;
+pub mod metrics;
 pub mod model;
 pub mod pattern;
 pub mod registry;

@@ -1,0 +1,143 @@
+//! One attempt from end to end: render, sign, send, say how it went. What the
+//! engine does with deliveries, and the API with tests and verifications.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Live;
+use crate::deliver::{Answer, Call, Client};
+use crate::dialect::{self, RenderError};
+use crate::id::{DeliveryId, Lane};
+use crate::limits::DETAIL_CHARS_MAX;
+use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Subscription};
+use crate::retry;
+use crate::time::{Clock, Timestamp};
+
+/// Makes attempts.
+#[derive(Clone)]
+pub struct Performer {
+    client: Client,
+    config: Live,
+    clock: Clock,
+}
+
+/// How an attempt went.
+pub struct Performed {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The pause its `Retry-After` asks for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Performer {
+    /// Sends by `client`, as `config` says.
+    pub fn new(client: Client, config: Live, clock: Clock) -> Performer {
+        Performer { client, config, clock }
+    }
+
+    /// Makes one attempt. Never fails: what goes wrong is the attempt's outcome.
+    pub async fn perform(
+        &self,
+        subscription: &Subscription,
+        event: &Event,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Performed {
+        let config = self.config.current();
+        let started_at = self.clock.now();
+        let settings = &subscription.settings;
+        let mut attempt = Attempt {
+            number,
+            started_at,
+            duration_ms: 0,
+            outcome: AttemptOutcome::Success { status: 0 },
+            missing: Vec::new(),
+            response_body: Bytes::new(),
+        };
+        let request = match dialect::render(subscription, event, delivery, &config.secrecy, started_at) {
+            Ok(request) => request,
+            Err(error) => {
+                attempt.outcome = not_rendered(&error);
+                return Performed { attempt, retry_after: None };
+            }
+        };
+        let exchange = self
+            .client
+            .send(Call {
+                request: &request,
+                organization: &settings.organization,
+                lane: subscription.number,
+                authentication: &settings.authentication,
+                tls: &settings.tls,
+                timeout: settings.delivery.timeout.unwrap_or(config.delivery.timeout),
+            })
+            .await;
+        attempt.duration_ms = u32::try_from(exchange.duration.as_millis()).unwrap_or(u32::MAX);
+        attempt.missing = request.missing;
+        let retry_after = match exchange.result {
+            Ok(answer) => {
+                attempt.outcome = judge(subscription, answer.status);
+                let pause = pause_asked_for(&answer, self.clock.now());
+                attempt.response_body = answer.body;
+                pause
+            }
+            Err(failure) => {
+                attempt.outcome = AttemptOutcome::Failure {
+                    code: failure.code,
+                    status: None,
+                    detail: failure.detail.chars().take(DETAIL_CHARS_MAX).collect(),
+                };
+                None
+            }
+        };
+        Performed { attempt, retry_after }
+    }
+}
+
+impl Performer {
+    /// Drops what is kept for a lane: its subscription changed or is gone.
+    pub fn forget(&self, lane: Lane) {
+        self.client.forget(lane);
+    }
+
+    /// The attempt at an event that the store could not hand out.
+    pub fn unread(&self, number: u32) -> Performed {
+        let detail = "the event could not be read".to_owned();
+        let attempt = Attempt {
+            number,
+            started_at: self.clock.now(),
+            duration_ms: 0,
+            outcome: AttemptOutcome::Failure { code: FailureCode::Internal, status: None, detail },
+            missing: Vec::new(),
+            response_body: Bytes::new(),
+        };
+        Performed { attempt, retry_after: None }
+    }
+}
+
+/// Whether the format takes the status for success.
+fn judge(subscription: &Subscription, status: u16) -> AttemptOutcome {
+    let is_success = match dialect::find(subscription.settings.format) {
+        Some(dialect) => dialect.is_success(status),
+        None => (200..300).contains(&status),
+    };
+    if is_success {
+        AttemptOutcome::Success { status }
+    } else {
+        let detail = format!("the receiver answered {status}");
+        AttemptOutcome::Failure { code: FailureCode::Status, status: Some(status), detail }
+    }
+}
+
+fn pause_asked_for(answer: &Answer, now: Timestamp) -> Option<Duration> {
+    retry::parse_retry_after(answer.retry_after.as_deref()?, now)
+}
+
+fn not_rendered(error: &RenderError) -> AttemptOutcome {
+    let code = match error {
+        RenderError::TooLarge { .. } => FailureCode::TooLarge,
+        RenderError::UnknownFormat(_) | RenderError::Url(_) => FailureCode::Render,
+    };
+    AttemptOutcome::Failure { code, status: None, detail: error.to_string().chars().take(DETAIL_CHARS_MAX).collect() }
+}

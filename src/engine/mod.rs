@@ -1,0 +1,424 @@
+//! The engine: one loop that feeds the scheduler with what happens (commits,
+//! attempts that ended, time) and carries out what it decides. Decides nothing
+//! itself. **A worker's panic costs one attempt, not a slot.**
+
+mod fresh;
+mod news;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::attempt::{Performed, Performer};
+use crate::config::{Config, Live};
+use crate::id::{EventId, Lane};
+use crate::metrics::Metrics;
+use crate::model::{
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
+    Subscription,
+};
+use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
+use crate::store::command::{Change, ChangeError, DeliveryError};
+use crate::store::{Notice, Settle, Store};
+use crate::time::{Clock, Timestamp};
+
+use fresh::Fresh;
+use news::FailureNews;
+
+/// The engine looks at the clock at least this often while it waits for a time, so
+/// that a clock that was set, or a machine that slept, is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long it waits before it asks a store again that could not.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Notices taken in at one go.
+const NOTICES_AT_ONCE: usize = 256;
+
+/// Why the engine ended by itself: the process must not live on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store's writer is gone")]
+pub struct StoreGone;
+
+/// See the file's beginning.
+pub struct Engine {
+    store: Store,
+    performer: Performer,
+    config: Live,
+    clock: Clock,
+    clock_set: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    random: StdRng,
+    scheduler: Scheduler,
+    fresh: Fresh,
+    news: FailureNews,
+    work: JoinSet<Work>,
+    /// What the attempts in flight are of, so that one that panics is still known.
+    in_flight: HashMap<Id, (Lane, Head, Timestamp)>,
+}
+
+/// Something that was done beside the loop.
+enum Work {
+    Attempted {
+        lane: Lane,
+        head: Head,
+        made: Option<Box<Made>>,
+    },
+    Loaded {
+        lane: Lane,
+        generation: u64,
+        heads: Vec<Head>,
+        exhausted: bool,
+    },
+    /// The store could not be read.
+    NotLoaded(Lane),
+    Asked,
+}
+
+/// An attempt that was made.
+struct Made {
+    performed: Performed,
+    is_operational: bool,
+}
+
+impl Engine {
+    /// An engine for everything that `store` holds.
+    pub fn new(
+        store: Store,
+        performer: Performer,
+        config: Live,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        random: StdRng,
+    ) -> Engine {
+        let clock_set = Arc::new(Notify::new());
+        let notify = clock_set.clone();
+        clock.on_set(move || notify.notify_one());
+        let capacity = Capacity { concurrency_total: config.current().delivery.concurrency_total };
+        Engine {
+            store,
+            performer,
+            config,
+            clock,
+            clock_set,
+            metrics,
+            random,
+            scheduler: Scheduler::new(capacity),
+            fresh: Fresh::default(),
+            news: FailureNews::default(),
+            work: JoinSet::new(),
+            in_flight: HashMap::new(),
+        }
+    }
+
+    /// Runs until `stop` says so; then waits for what is in flight, at most the
+    /// configured drain, and records what it has to cut off. `reloaded` changes
+    /// whenever another configuration is in force.
+    pub async fn run(
+        mut self,
+        mut notices: mpsc::Receiver<Notice>,
+        mut reloaded: watch::Receiver<u64>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), StoreGone> {
+        self.set_all_lanes();
+        loop {
+            let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
+            tokio::select! {
+                notice = notices.recv() => {
+                    let Some(notice) = notice else { return Err(StoreGone) };
+                    self.hear(notice);
+                    for _ in 1..NOTICES_AT_ONCE {
+                        let Ok(notice) = notices.try_recv() else { break };
+                        self.hear(notice);
+                    }
+                }
+                Some(done) = self.work.join_next_with_id() => self.worked(done),
+                () = wait_until(&self.clock, &self.clock_set, wake) => self.step(Input::Tick, None),
+                Ok(()) = reloaded.changed() => self.set_all_lanes(),
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            self.tell_failures();
+            self.metrics.engine(self.scheduler.in_flight(), self.scheduler.tripped());
+        }
+        self.drain(&mut notices).await;
+        Ok(())
+    }
+
+    /// Lets what is in flight end; cuts off what takes too long.
+    async fn drain(&mut self, notices: &mut mpsc::Receiver<Notice>) {
+        self.step(Input::Hold(true), None);
+        let deadline = tokio::time::Instant::now() + self.config.current().service.drain;
+        while !self.in_flight.is_empty() {
+            tokio::select! {
+                Some(done) = self.work.join_next_with_id() => self.worked(done),
+                // What is committed meanwhile changes nothing that is still to be done,
+                // but it must be taken in, or the writer would wait.
+                Some(_) = notices.recv() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        let ended_at = self.clock.now();
+        for (lane, head, began_at) in std::mem::take(&mut self.in_flight).into_values() {
+            let detail = "the daemon was stopped";
+            self.finished_by_us(lane, head, began_at, ended_at, FailureCode::Interrupted, detail);
+        }
+        self.work.abort_all();
+    }
+
+    /// Says of every lane how it is to run: at the start, after a reload, and when
+    /// the store is back.
+    fn set_all_lanes(&mut self) {
+        let config = self.config.current();
+        self.scheduler.set_capacity(Capacity { concurrency_total: config.delivery.concurrency_total });
+        let subscriptions: Vec<Arc<Subscription>> = self.store.registry().subscriptions().cloned().collect();
+        for subscription in subscriptions {
+            self.set_lane(&subscription, &config);
+        }
+    }
+
+    fn set_lane(&mut self, subscription: &Subscription, config: &Config) {
+        let lane = subscription.number;
+        // What cannot be told is looked for.
+        let has_backlog = self.store.has_pending(lane).unwrap_or(true);
+        let consecutive_failures = self.store.stats(lane).consecutive_failures;
+        let settings = Box::new(lane_settings(subscription, config));
+        self.step(Input::LaneSet { lane, settings, consecutive_failures, has_backlog }, None);
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Accepted { event, head, lanes } => {
+                self.fresh.put(event, lanes.len());
+                for lane in lanes {
+                    self.step(Input::Opened(lane, vec![head]), None);
+                }
+            }
+            Notice::Opened(lane, heads) => self.step(Input::Opened(lane, heads), None),
+            Notice::Settled { lane, event, next } => self.step(Input::Settled { lane, event, next }, None),
+            Notice::Removed(lane, key) => self.step(Input::Removed(lane, key), None),
+            Notice::Reset(lane) => self.step(Input::Reset(lane), None),
+            Notice::Expired { lane, failed, oldest_opened_at } => {
+                if failed > 0 {
+                    self.news.failed(lane, failed);
+                }
+                self.step(Input::Expired { lane, oldest_opened_at }, None);
+            }
+            Notice::LaneSet(subscription) => {
+                self.performer.forget(subscription.number);
+                let config = self.config.current();
+                self.set_lane(&subscription, &config);
+            }
+            Notice::LaneRemoved(lane) => {
+                self.performer.forget(lane);
+                self.step(Input::LaneRemoved(lane), None);
+            }
+            Notice::Down => self.step(Input::Hold(true), None),
+            Notice::Up => {
+                self.set_all_lanes();
+                self.step(Input::Hold(false), None);
+            }
+        }
+    }
+
+    fn worked(&mut self, done: Result<(Id, Work), JoinError>) {
+        match done {
+            Ok((id, Work::Attempted { lane, head, made })) => {
+                let began_at = self.in_flight.remove(&id).map_or(head.due, |(_, _, began_at)| began_at);
+                self.attempted(lane, head, began_at, made);
+            }
+            Ok((_, Work::Loaded { lane, generation, heads, exhausted })) => {
+                self.step(Input::Loaded { lane, generation, heads, exhausted }, None);
+            }
+            Ok((_, Work::NotLoaded(lane))) => self.step(Input::Reset(lane), None),
+            Ok((_, Work::Asked)) => {}
+            Err(error) => {
+                if let Some((lane, head, began_at)) = self.in_flight.remove(&error.id()) {
+                    tracing::error!(%lane, "an attempt panicked; it counts as failed");
+                    let now = self.clock.now();
+                    self.finished_by_us(lane, head, began_at, now, FailureCode::Internal, "a fault of ours");
+                }
+            }
+        }
+    }
+
+    fn attempted(&mut self, lane: Lane, head: Head, began_at: Timestamp, made: Option<Box<Made>>) {
+        let Some(made) = made else {
+            self.step(Input::Finished { lane, event: head.event, report: Report::NotMade }, None);
+            return;
+        };
+        let Performed { attempt, retry_after } = made.performed;
+        self.metrics.attempted(&attempt);
+        log_attempt(lane, head.event, &attempt);
+        let report = Report::Made { began_at, outcome: attempt.outcome.clone(), retry_after };
+        let outcome = Some((attempt, made.is_operational));
+        self.step(Input::Finished { lane, event: head.event, report }, outcome);
+    }
+
+    /// An attempt that ended by our own doing.
+    fn finished_by_us(
+        &mut self,
+        lane: Lane,
+        head: Head,
+        began_at: Timestamp,
+        ended_at: Timestamp,
+        code: FailureCode,
+        detail: &str,
+    ) {
+        let outcome = AttemptOutcome::Failure { code, status: None, detail: detail.to_owned() };
+        let attempt = Attempt {
+            number: head.attempts + 1,
+            started_at: began_at,
+            duration_ms: u32::try_from(ended_at.since(began_at).as_millis()).unwrap_or(u32::MAX),
+            outcome: outcome.clone(),
+            missing: Vec::new(),
+            response_body: bytes::Bytes::new(),
+        };
+        let report = Report::Made { began_at, outcome, retry_after: None };
+        self.step(Input::Finished { lane, event: head.event, report }, Some((attempt, false)));
+    }
+
+    /// Feeds the scheduler and carries out what it decides. `attempt`: the one that
+    /// the input reports, and whether it was of an operational event.
+    fn step(&mut self, input: Input, mut attempt: Option<(Attempt, bool)>) {
+        let now = self.clock.now();
+        let random = &mut self.random;
+        let actions = self.scheduler.step(now, &mut || random.random::<f64>(), input);
+        for action in actions {
+            match action {
+                Action::Attempt(lane, head) => self.start_attempt(lane, head, now),
+                Action::Load { lane, after, limit, generation } => self.load(lane, after, limit, generation),
+                Action::Settle { lane, head, settlement, consecutive_failures } => {
+                    let Some((attempt, is_operational)) = attempt.take() else { continue };
+                    // A failing delivery of an operational event never makes another.
+                    if settlement == Settlement::Failed && !is_operational {
+                        self.news.failed(lane, 1);
+                    }
+                    self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures });
+                }
+                Action::Expire { lane, opened_until } => self.ask(move |store| async move {
+                    matches!(store.expire(lane, opened_until).await, Err(DeliveryError::Write(_)))
+                }),
+                Action::Disable { lane, reason, last } => self.disable(lane, reason, last),
+                Action::Failing(lane) => self.ask(move |store| async move {
+                    store.tell(lane, "posthaste.subscription.failing", serde_json::json!({})).await.is_err()
+                }),
+            }
+        }
+    }
+
+    fn start_attempt(&mut self, lane: Lane, head: Head, now: Timestamp) {
+        let fresh = self.fresh.take(head.event);
+        let attempt = attempt(self.store.clone(), self.performer.clone(), lane, head, fresh);
+        let handle = self.work.spawn(attempt);
+        self.in_flight.insert(handle.id(), (lane, head, now));
+    }
+
+    fn load(&mut self, lane: Lane, after: Option<Key>, limit: usize, generation: u64) {
+        let store = self.store.clone();
+        self.work.spawn_blocking(move || match store.pending(lane, after, limit) {
+            Ok((heads, exhausted)) => Work::Loaded { lane, generation, heads, exhausted },
+            Err(_) => Work::NotLoaded(lane),
+        });
+    }
+
+    fn disable(&mut self, lane: Lane, reason: StatusReason, last: Option<FailureCode>) {
+        let Some(id) = self.store.registry().lane(lane).map(|subscription| subscription.id) else { return };
+        let status = if reason == StatusReason::Expired { Status::Disabled } else { Status::DisabledDueToErrors };
+        tracing::warn!(%lane, subscription = %id, %reason, "subscription disabled");
+        self.ask(move |store| async move {
+            let detail = last.map(|code| code.as_str().to_owned()).unwrap_or_default();
+            let change = Change::SetStatus { id, status, reason, detail };
+            matches!(store.change("posthaste", change).await, Err(ChangeError::Write(_)))
+        });
+    }
+
+    /// Asks the store for something until it could: `request` answers whether to ask again.
+    fn ask<F>(&mut self, request: impl Fn(Store) -> F + Send + 'static)
+    where
+        F: Future<Output = bool> + Send,
+    {
+        let store = self.store.clone();
+        self.work.spawn(async move {
+            while request(store.clone()).await {
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+            Work::Asked
+        });
+    }
+
+    fn tell_failures(&mut self) {
+        for (lane, count) in self.news.take_due(self.clock.now()) {
+            self.ask(move |store| async move {
+                let facts = serde_json::json!({"count": count});
+                store.tell(lane, "posthaste.delivery.failed", facts).await.is_err()
+            });
+        }
+    }
+}
+
+/// Makes one attempt, with the subscription as it stands when it starts.
+async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, fresh: Option<Arc<Event>>) -> Work {
+    let event = match fresh {
+        Some(event) => Some(event),
+        None => {
+            let store = store.clone();
+            let read = tokio::task::spawn_blocking(move || store.plain_event(head.event)).await;
+            read.ok().and_then(Result::ok).flatten().map(Arc::new)
+        }
+    };
+    let subscription = store.registry().lane(lane).filter(|subscription| subscription.is_enabled()).cloned();
+    let Some(subscription) = subscription else { return Work::Attempted { lane, head, made: None } };
+    let number = head.attempts + 1;
+    let (performed, is_operational) = match event {
+        Some(event) => {
+            let performed = performer.perform(&subscription, &event, head.event.delivery(lane), number).await;
+            (performed, event.event_type.starts_with(OPERATIONAL_PREFIX))
+        }
+        None => (performer.unread(number), false),
+    };
+    Work::Attempted { lane, head, made: Some(Box::new(Made { performed, is_operational })) }
+}
+
+/// What the scheduler must know of a subscription.
+fn lane_settings(subscription: &Subscription, config: &Config) -> LaneSettings {
+    let settings = &subscription.settings;
+    let host = url::Url::parse(&settings.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    LaneSettings {
+        enabled: subscription.is_enabled(),
+        concurrency: settings.delivery.concurrency.unwrap_or(config.delivery.concurrency),
+        rate_per_second: settings.delivery.rate_per_second.unwrap_or(config.delivery.rate_per_second),
+        retry: config.delivery.retry.with(&settings.delivery.retry),
+        failure_limit: settings.failure_limit,
+        expires_at: settings.expires_at,
+        host: host.unwrap_or_else(|| settings.url.clone()),
+    }
+}
+
+fn log_attempt(lane: Lane, event: EventId, attempt: &Attempt) {
+    let delivery = event.delivery(lane);
+    let (number, duration_ms) = (attempt.number, attempt.duration_ms);
+    match &attempt.outcome {
+        AttemptOutcome::Success { status } => {
+            tracing::debug!(%delivery, number, duration_ms, status, "delivered");
+        }
+        AttemptOutcome::Failure { code, status, detail } => {
+            tracing::info!(%delivery, number, duration_ms, %code, status, detail, "attempt failed");
+        }
+    }
+}
+
+/// Waits until `at`, or until the clock should be looked at again; forever when
+/// there is nothing to wait for.
+async fn wait_until(clock: &Clock, set: &Notify, at: Option<Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
+    if clock.is_manual() {
+        while clock.now() < at {
+            set.notified().await;
+        }
+        return;
+    }
+    tokio::time::sleep(at.since(clock.now()).min(LOOK_EVERY)).await;
+}
