@@ -5,10 +5,12 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`api`] | the native API: one table of routes, a file a topic |
 //! | [`engine`] | the one loop: feeds the scheduler, carries out its actions |
 //! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
 //! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
 //! | [`deliver`] | resolve, vet, dial, TLS, pool, send. **With `http` and `cli` alone names hyper** |
+//! | [`http`] | server plumbing that knows no word of the domain |
 //! | [`config`] | file and environment. **Alone reads the environment** |
 //! | [`auth`] | who calls, and what they may |
 //! | [`sched`] | which delivery is attempted when: values in, actions out |
@@ -22,6 +24,7 @@
 //! chance are arguments. So three days of retries are tested in milliseconds.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod api;
 pub mod attempt;
 pub mod auth;
 pub mod config;
@@ -29,6 +32,7 @@ pub mod deliver;
 pub mod dialect;
 pub mod engine;
 pub mod filter;
+pub mod http;
 pub mod id;
 pub mod input;
 pub mod json;

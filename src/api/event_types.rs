@@ -1,0 +1,105 @@
+//! The catalog of event types: what events mean, what they look like. It serves
+//! all organizations, so only keys for all change it.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::http::{self, Problem, Response, StatusCode};
+use crate::input::{Faults, Fields};
+use crate::json::Json;
+use crate::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
+use crate::model::{EventType, Name, OPERATIONAL_PREFIX};
+use crate::pattern::is_event_type;
+use crate::store::command::{Change, Changed};
+
+use super::call::{Call, not_found, page, take_page};
+use super::event_json::raw;
+use super::no_content;
+use super::values::{judged, line};
+
+/// An entry as shown; the example in its own spelling.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    description: &'a str,
+    category: &'a str,
+    example: &'a RawValue,
+    fields: Option<&'a [String]>,
+    built_in: bool,
+    created_at: String,
+    updated_at: String,
+}
+
+/// `GET /v1/event-types`: by name.
+pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+    let after: Option<String> = call.query.cursor()?;
+    let registry = call.registry();
+    let entries = registry.event_types().filter(|entry| after.as_deref().is_none_or(|after| *entry.name > *after));
+    let (rows, next) = take_page(entries, call.query.limit(), |entry| entry.name.to_string());
+    Ok(page(rows.into_iter().map(show).collect(), next))
+}
+
+/// `GET /v1/event-types/{name}`
+pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+    answer(&call, StatusCode::OK)
+}
+
+/// `PUT /v1/event-types/{name}`: the whole of it.
+pub(super) async fn put(call: Call) -> Result<Response, Problem> {
+    let changed = call.change(read(&call.id, &call.object()?)?).await?;
+    answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+/// The entry `name` as the body has it.
+fn read(name: &str, body: &Map<String, Value>) -> Result<Change, Problem> {
+    let faults = Faults::new();
+    if !is_event_type(name) || name.starts_with(OPERATIONAL_PREFIX) {
+        faults.add("name", "must be an event type such as \"door.opened\", not one of Posthaste's own");
+    }
+    let fields = Fields::new("", body, &faults);
+    fields.ignore(&["name", "built_in", "created_at", "updated_at"]);
+    let description = text(&fields, "description", DESCRIPTION_CHARS_MAX);
+    let category = line(&fields, "category", 0, NAME_CHARS_MAX).unwrap_or_default();
+    let example = fields.raw("example").map_or(Json::NULL, Json::from);
+    let known: Option<Vec<String>> =
+        fields.strings("fields").map(|names| names.into_iter().map(str::to_owned).collect());
+    fields.finish();
+    let name = Name::from(name);
+    judged(faults, Change::PutEventType { name, description, category, example, fields: known })
+}
+
+/// A text of several lines.
+fn text(fields: &Fields<'_>, name: &'static str, chars_max: usize) -> String {
+    let text = fields.string(name).unwrap_or_default();
+    if text.chars().count() > chars_max {
+        fields.fault(name, format!("may have at most {chars_max} characters"));
+    }
+    text.to_owned()
+}
+
+/// `DELETE /v1/event-types/{name}`
+pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+    call.change(Change::DeleteEventType { name: Name::from(call.id.as_str()) }).await?;
+    Ok(no_content())
+}
+
+fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
+    match call.registry().event_type(&call.id) {
+        Some(entry) => Ok(http::json(status, &show(entry))),
+        None => Err(not_found("event type")),
+    }
+}
+
+fn show(entry: &EventType) -> Shown<'_> {
+    Shown {
+        name: &entry.name,
+        description: &entry.description,
+        category: &entry.category,
+        example: raw(&entry.example),
+        fields: entry.fields.as_deref(),
+        built_in: entry.built_in,
+        created_at: entry.created_at.to_string(),
+        updated_at: entry.updated_at.to_string(),
+    }
+}

@@ -1,0 +1,88 @@
+//! How the service is: health, readiness, totals, metrics, the audit log.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::{self, Code, Problem, Response, StatusCode};
+use crate::model::Status;
+use crate::store::query::AuditEntry;
+
+use super::call::{Call, page};
+use super::openapi;
+
+/// The type of what `/metrics` answers.
+pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz(_call: Call) -> Result<Response, Problem> {
+    Ok(http::json(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+/// `GET /readyz`: the store takes writes.
+pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
+    if call.state.store.is_ready() {
+        return Ok(http::json(StatusCode::OK, &json!({"status": "ready"})));
+    }
+    Err(Problem::new(Code::Unavailable).detail("the store takes no writes at the moment"))
+}
+
+/// `GET /openapi.json`
+pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
+    Ok(http::bytes(StatusCode::OK, "application/json", openapi::document()))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
+    let totals = call.read(|store| Ok(store.totals())).await?;
+    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, call.state.metrics.encode(&totals)))
+}
+
+/// `GET /v1/stats`
+pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
+    let totals = call.read(|store| Ok(store.totals())).await?;
+    let registry = call.registry();
+    let count = |status: Status| registry.subscriptions().filter(|subscription| subscription.status == status).count();
+    let subscriptions: Map<String, Value> =
+        Status::ALL.iter().map(|status| (status.as_str().to_owned(), json!(count(*status)))).collect();
+    Ok(http::json(
+        StatusCode::OK,
+        &json!({
+            "events": totals.events,
+            "deliveries": {
+                "pending": totals.pending,
+                "delivered": totals.delivered,
+                "failed": totals.failed,
+                "cancelled": totals.cancelled,
+            },
+            "oldest_pending_at": totals.oldest_pending_at.map(|at| at.to_string()),
+            "subscriptions": subscriptions,
+            "organizations": registry.organizations().count(),
+            "sources": registry.sources().count(),
+            "storage": {"file_bytes": totals.file_bytes, "live_bytes": totals.live_bytes},
+        }),
+    ))
+}
+
+/// `GET /v1/audit`: newest first; what belongs to no organization is for keys for all.
+pub(super) async fn audit(call: Call) -> Result<Response, Problem> {
+    let (before, limit) = (call.query.cursor()?, call.query.limit());
+    let found = call.read(move |store| store.audit(before, limit)).await?;
+    let registry = call.registry();
+    let is_reached = |entry: &&AuditEntry| match &entry.organization {
+        Some(organization) => call.caller.reaches(&registry, organization),
+        None => call.caller.reaches_all(),
+    };
+    let rows = found.rows.iter().filter(is_reached).map(show_entry).collect();
+    Ok(page(rows, found.next.map(|next| next.to_string())))
+}
+
+fn show_entry(entry: &AuditEntry) -> Value {
+    json!({
+        "sequence": entry.sequence,
+        "at": entry.at.to_string(),
+        "actor": entry.actor,
+        "action": entry.action,
+        "object": entry.object,
+        "organization": entry.organization.as_deref(),
+        "changes": entry.changes,
+    })
+}

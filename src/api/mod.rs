@@ -1,0 +1,166 @@
+//! The native API: routes, and what answers them. [`routes`] is the one table
+//! that the router, the check of keys and limits, and `/openapi.json` are made
+//! from. Handlers stand in one file a topic; each is handed a [`Call`] that was
+//! let through, and answers or refuses.
+//!
+//! **API JSON is its own set of types**: nothing here is stored or sent to receivers.
+
+mod call;
+mod deliveries;
+mod errors;
+mod event_json;
+mod event_types;
+mod events;
+mod health;
+mod mask;
+mod merge_patch;
+mod openapi;
+mod organizations;
+mod publish;
+mod query;
+mod replay;
+mod route;
+mod routes;
+mod secrets;
+mod sources;
+mod subscription_json;
+mod subscriptions;
+mod trial;
+mod values;
+
+use std::sync::Arc;
+
+use crate::attempt::Performer;
+use crate::auth::{AuthError, Caller, authenticate};
+use crate::config::Live;
+use crate::http::{
+    self, Allowed, Code, HeaderMap, HeaderValue, Miss, Problem, Request, Response, Router, Service, StatusCode, header,
+};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::time::Clock;
+
+use call::Call;
+use query::Query;
+use route::{Access, Route};
+
+/// What the API answers from.
+pub struct State {
+    /// Events, deliveries, and everything configured through the API.
+    pub store: Store,
+    /// Sends tests and verifications.
+    pub performer: Performer,
+    /// The configuration in force.
+    pub config: Live,
+    /// What time it is.
+    pub clock: Clock,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The API: everything of [`routes`].
+pub fn service(state: Arc<State>) -> Service {
+    serve(state, routes::table())
+}
+
+/// `/metrics` alone, without a key: for `[service] metrics_listen`.
+pub fn metrics_service(state: Arc<State>) -> Service {
+    serve(state, routes::metrics_table())
+}
+
+fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
+    let routes = table.into_iter().map(|route| (route.method.clone(), route.path, route));
+    let router = Arc::new(Router::new(routes));
+    Arc::new(move |request| {
+        let (state, router) = (state.clone(), router.clone());
+        Box::pin(async move { answer(state, &router, request).await })
+    })
+}
+
+async fn answer(state: Arc<State>, router: &Router<Route>, request: Request) -> Response {
+    let config = state.config.current();
+    let allowed = Allowed { hosts: &config.service.hosts, origins: &config.service.origins };
+    if let Err(problem) = http::check(&request, allowed) {
+        return problem.into_response();
+    }
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match http::preflight(&request) {
+        Some(response) => response,
+        None => route(state, router, request).await.unwrap_or_else(Problem::into_response),
+    };
+    if let Some(origin) = origin {
+        http::allow_origin(&mut response, origin);
+    }
+    response
+}
+
+/// From the table to the handler: everything that is the same for all routes.
+async fn route(state: Arc<State>, router: &Router<Route>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let (route, values) = router.find(&parts.method, parts.uri.path()).map_err(|miss| match miss {
+        Miss::NotFound => Problem::new(Code::NotFound).detail("no route has this path"),
+        Miss::MethodNotAllowed(allow) => {
+            let problem = Problem::new(Code::MethodNotAllowed).detail(format!("allowed are {allow}"));
+            match HeaderValue::from_str(&allow) {
+                Ok(allow) => problem.header(header::ALLOW, allow),
+                Err(_) => problem,
+            }
+        }
+    })?;
+    let caller = admit(&state, route.access, &parts.headers)?;
+    let query = Query::read(parts.uri.query().unwrap_or(""), route.parameters)?;
+    let body = match &route.body {
+        None => bytes::Bytes::new(),
+        Some(accepted) => {
+            accepted.check(&parts.headers)?;
+            let body = body.read(accepted.bytes_max).await?;
+            if accepted.required && body.is_empty() {
+                return Err(Problem::new(Code::InvalidJson).detail("the body is empty"));
+            }
+            body
+        }
+    };
+    let id = values.into_iter().next().unwrap_or_default();
+    (route.handler)(Call { state, caller, id, query, headers: parts.headers, body }).await
+}
+
+/// Who calls, where they may; of routes that are open to all: nobody.
+fn admit(state: &State, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let (role, on_all) = match access {
+        Access::Open => return Ok(Caller::nobody()),
+        Access::Role(role) => (role, false),
+        Access::RoleOnAll(role) => (role, true),
+    };
+    let config = state.config.current();
+    let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let caller =
+        authenticate(config.service.auth, &config.api_keys, authorization, state.clock.now()).map_err(|error| {
+            match error {
+                AuthError::Unknown => Problem::new(Code::Unauthenticated)
+                    .detail(error.to_string())
+                    .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"posthaste\"")),
+                AuthError::Expired => Problem::new(Code::ExpiredKey).detail(error.to_string()).header(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"posthaste\", error=\"invalid_token\""),
+                ),
+            }
+        })?;
+    if !caller.may(role) {
+        return Err(Problem::new(Code::Forbidden).detail(format!("this needs a key with the role {role}")));
+    }
+    if on_all && !caller.reaches_all() {
+        return Err(Problem::new(Code::Forbidden).detail("this needs a key for all organizations"));
+    }
+    Ok(caller)
+}
+
+/// An answer that no cache may keep, because it holds secrets.
+fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// 204.
+fn no_content() -> Response {
+    http::empty(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,274 @@
+//! Publishing: one event, or a batch of independent ones. **2xx is answered after
+//! the store has committed, never before.**
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::http::{self, Code, Problem, Response, StatusCode};
+use crate::json::{self, JsonError};
+use crate::limits::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX};
+use crate::model::{DEFAULT_ORGANIZATION, Fault, Name, NewEvent};
+use crate::registry::Registry;
+use crate::store::command::Accepted;
+
+use super::call::{Call, not_found};
+use super::event_json::{Given, parse};
+use super::organizations;
+use super::route::essence;
+
+/// The content type of one JSON value a line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// `POST /v1/events`
+pub(super) async fn one(call: Call) -> Result<Response, Problem> {
+    let key = call.header_text("idempotency-key")?;
+    let given = read(&call.body, &call.body)?;
+    let mut event = own(&call, given)?;
+    event.idempotency_key = key.or(event.idempotency_key);
+    organizations::make_first_named(&call, &event.organization).await?;
+    let accepted = call.state.store.accept(vec![event]).await?.into_iter().next();
+    let accepted = accepted.ok_or_else(|| Problem::new(Code::Internal))??;
+    Ok(http::json(status(&accepted), &show(&accepted)))
+}
+
+/// `POST /v1/events/batch`: 200, with each event's own status, in order.
+pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
+    if call.headers.contains_key("idempotency-key") {
+        let message = "names one event; give each event of a batch an event_id instead";
+        return Err(Problem::faults(vec![Fault::new("idempotency-key", message)]));
+    }
+    let is_lines = call.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| essence(value) == NDJSON);
+    let items = if is_lines { split_lines(&call.body) } else { split_array(&call.body)? };
+    if items.len() > BATCH_EVENTS_MAX {
+        let message = format!("has {} events; a batch may have at most {BATCH_EVENTS_MAX}", items.len());
+        return Err(Problem::faults(vec![Fault::new("", message)]));
+    }
+    let read: Vec<Result<NewEvent, Problem>> =
+        items.iter().map(|item| read(item, &call.body).and_then(|given| own(&call, given))).collect();
+    let mut events = Vec::with_capacity(read.len());
+    let mut refused = Vec::with_capacity(read.len());
+    for result in read {
+        match result {
+            Ok(event) => {
+                events.push(event);
+                refused.push(None);
+            }
+            Err(problem) => refused.push(Some(problem)),
+        }
+    }
+    make_organizations(&call, &events).await?;
+    let mut accepted = if events.is_empty() { Vec::new() } else { call.state.store.accept(events).await? }.into_iter();
+    let mut results = Vec::with_capacity(refused.len());
+    for refused in refused {
+        let result = match refused {
+            Some(problem) => Err(problem),
+            None => match accepted.next() {
+                Some(result) => result.map_err(Problem::from),
+                None => return Err(Problem::new(Code::Internal)),
+            },
+        };
+        results.push(show_result(result));
+    }
+    Ok(http::json(StatusCode::OK, &json!({"data": results})))
+}
+
+async fn make_organizations(call: &Call, events: &[NewEvent]) -> Result<(), Problem> {
+    let mut names: Vec<&Name> = events.iter().map(|event| &event.organization).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        organizations::make_first_named(call, name).await?;
+    }
+    Ok(())
+}
+
+/// Each line that is not blank.
+fn split_lines(body: &Bytes) -> Vec<Bytes> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty()).map(|line| body.slice_ref(line)).collect()
+}
+
+/// Each item of the array, which as a whole must be JSON.
+fn split_array(body: &Bytes) -> Result<Vec<Bytes>, Problem> {
+    json::check_depth(body)?;
+    let items: &RawValue = serde_json::from_slice(body).map_err(JsonError::from)?;
+    match json::level(items) {
+        json::Level::Array(items) => Ok(items.into_iter().map(|item| body.slice_ref(item.get().as_bytes())).collect()),
+        _ => Err(Problem::faults(vec![Fault::new("", format!("must be a list of events, or {NDJSON}"))])),
+    }
+}
+
+/// One event, which is `text` in `body`.
+fn read(text: &Bytes, body: &Bytes) -> Result<Given, Problem> {
+    if text.len() > EVENT_BYTES_MAX {
+        let detail = format!("an event may have at most {EVENT_BYTES_MAX} bytes");
+        return Err(Problem::new(Code::TooLarge).detail(detail));
+    }
+    json::check_depth(text)?;
+    let value: &RawValue = serde_json::from_slice(text).map_err(JsonError::from)?;
+    parse(value, body).map_err(Problem::faults)
+}
+
+/// Decides whose the event is, and whether the caller may publish there.
+fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
+    let registry = call.registry();
+    let organization = organization_of(&registry, &given).map_err(|fault| Problem::faults(vec![fault]))?;
+    if !call.caller.reaches(&registry, &organization) {
+        return Err(not_found("organization"));
+    }
+    Ok(NewEvent {
+        event_type: Name::from(given.event_type),
+        organization,
+        source: given.source.map(Name::from),
+        subject: given.subject,
+        occurred_at: given.occurred_at,
+        idempotency_key: given.event_id.clone(),
+        event_id: given.event_id,
+        data: given.data,
+    })
+}
+
+/// The organization named, which must be the source's where that is registered;
+/// else the source's; else `default`.
+fn organization_of(registry: &Registry, given: &Given) -> Result<Name, Fault> {
+    let sources = given.source.as_ref().and_then(|source| registry.source(source)).map(|source| &source.organization);
+    match (&given.organization, sources) {
+        (Some(named), Some(own)) if **own != **named => {
+            Err(Fault::new("source", "is registered under another organization"))
+        }
+        (Some(named), _) => Ok(Name::from(named.as_str())),
+        (None, Some(own)) => Ok(own.clone()),
+        (None, None) => Ok(Name::from(DEFAULT_ORGANIZATION)),
+    }
+}
+
+/// What the publisher of an accepted event is told.
+#[derive(Serialize)]
+struct Published {
+    id: String,
+    event_id: String,
+    duplicate: bool,
+    deliveries: u32,
+}
+
+fn status(accepted: &Accepted) -> StatusCode {
+    if accepted.duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }
+}
+
+fn show(accepted: &Accepted) -> Published {
+    let id = accepted.id.to_string();
+    Published {
+        event_id: accepted.event_id.clone().unwrap_or_else(|| id.clone()),
+        id,
+        duplicate: accepted.duplicate,
+        deliveries: accepted.deliveries,
+    }
+}
+
+/// One event's part of a batch's answer: a status, and what it would have been answered alone.
+fn show_result(result: Result<Accepted, Problem>) -> Value {
+    match result {
+        Ok(accepted) => {
+            let Published { id, event_id, duplicate, deliveries } = show(&accepted);
+            json!({
+                "status": status(&accepted).as_u16(),
+                "id": id,
+                "event_id": event_id,
+                "duplicate": duplicate,
+                "deliveries": deliveries,
+            })
+        }
+        Err(problem) => problem.to_value(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Minter;
+    use crate::model::Source;
+    use crate::time::Timestamp;
+
+    fn texts(items: Vec<Bytes>) -> Vec<String> {
+        items.iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect()
+    }
+
+    #[test]
+    fn batches_are_lines_or_an_array() {
+        let lines = Bytes::from_static(b"{\"a\":1}\r\n\n  {\"b\": 2}  \nnonsense");
+        assert_eq!(texts(split_lines(&lines)), ["{\"a\":1}", "{\"b\": 2}", "nonsense"]);
+        assert!(split_lines(&Bytes::from_static(b" \n\r\n")).is_empty());
+        let array = Bytes::from_static(b" [ {\"a\": 1} , [], 3 ] ");
+        assert_eq!(texts(split_array(&array).expect("an array")), ["{\"a\": 1}", "[]", "3"]);
+        for (body, code) in [
+            (&b"{\"type\":\"a\",\"data\":1}"[..], Code::ValidationFailed),
+            (b"[1,", Code::InvalidJson),
+            (b"", Code::InvalidJson),
+            (b"\xff", Code::InvalidJson),
+        ] {
+            let problem = split_array(&Bytes::copy_from_slice(body)).expect_err("refused");
+            assert_eq!(problem.code(), code, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn each_item_fails_alone() {
+        let body = Bytes::from_static(b"{\"type\":\"a\",\"data\":[1, 2]}\n{\"type\":\"a\"}\n{\"type\":\n[]");
+        let results: Vec<Result<Given, Problem>> = split_lines(&body).iter().map(|line| read(line, &body)).collect();
+        let codes: Vec<Option<Code>> = results.iter().map(|result| result.as_ref().err().map(Problem::code)).collect();
+        let invalid = Some(Code::ValidationFailed);
+        assert_eq!(codes, [None, invalid, Some(Code::InvalidJson), invalid]);
+        assert_eq!(results[0].as_ref().expect("valid").data.as_bytes(), b"[1, 2]");
+        let large = Bytes::from(vec![b' '; EVENT_BYTES_MAX + 1]);
+        assert_eq!(read(&large, &large).expect_err("too large").code(), Code::TooLarge);
+    }
+
+    #[test]
+    fn an_event_belongs_to_its_source_unless_it_says_so_itself() {
+        let mut registry = Registry::default();
+        registry.put_source(Source {
+            id: Name::from("panel"),
+            name: String::new(),
+            organization: Name::from("acme"),
+            created_at: Timestamp::ZERO,
+            updated_at: Timestamp::ZERO,
+        });
+        for (organization, source, owner) in [
+            (None, None, Some("default")),
+            (None, Some("panel"), Some("acme")),
+            (None, Some("unregistered"), Some("default")),
+            (Some("acme"), Some("panel"), Some("acme")),
+            (Some("other"), Some("unregistered"), Some("other")),
+            (Some("other"), Some("panel"), None),
+        ] {
+            let given = Given {
+                event_type: "a".to_owned(),
+                organization: organization.map(str::to_owned),
+                source: source.map(str::to_owned),
+                subject: None,
+                occurred_at: None,
+                event_id: None,
+                data: crate::json::Json::NULL,
+            };
+            let found = organization_of(&registry, &given);
+            assert_eq!(found.as_deref().ok(), owner, "{organization:?} {source:?}");
+        }
+    }
+
+    #[test]
+    fn the_answer_names_the_publishers_id_else_ours() {
+        let id = Minter::after(None).mint(Timestamp::from_millis(1), 1);
+        let mut accepted = Accepted { id, event_id: None, duplicate: false, deliveries: 2 };
+        let shown = show_result(Ok(accepted.clone()));
+        assert_eq!(
+            (&shown["status"], &shown["event_id"], &shown["id"]),
+            (&json!(202), &shown["id"], &json!(id.to_string()))
+        );
+        accepted.event_id = Some("mine".to_owned());
+        accepted.duplicate = true;
+        let shown = show_result(Ok(accepted));
+        assert_eq!((&shown["status"], &shown["event_id"]), (&json!(200), &json!("mine")));
+    }
+}

@@ -1,0 +1,126 @@
+//! Test events: sent now, once, and kept nowhere. For `…/test`, and for
+//! verification, which needs the format's success before anything changes.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::attempt::Performer;
+use crate::dialect::Dialect;
+use crate::http::{Code, Problem};
+use crate::id::{Lane, Minter, SubscriptionId};
+use crate::json::Json;
+use crate::model::{Attempt, AttemptOutcome, Event, ManagedBy, Name, Settings, SigningSecret, Status, Subscription};
+use crate::time::Timestamp;
+
+use super::call::{Call, random};
+
+/// The type of test events where nobody names one.
+pub(super) const TEST_TYPE: &str = "posthaste.test";
+
+/// The data of test events whose type has no example.
+fn default_data() -> Json {
+    Json::from(&json!({"message": "This is a test event from Posthaste."}))
+}
+
+/// Lanes of subscriptions that do not exist (yet): the upper half of the numbers,
+/// which no real lane reaches. So a trial shares no cached token with anybody.
+const PROVISIONAL: u32 = 1 << 31;
+
+/// A test event for `subscription`. `example` is the catalog's data of its type.
+fn test_event(organization: &Name, event_type: Name, example: Option<Json>, now: Timestamp, random: [u8; 8]) -> Event {
+    Event {
+        id: Minter::after(None).mint(now, u64::from_be_bytes(random)),
+        event_type,
+        organization: organization.clone(),
+        source: None,
+        subject: None,
+        occurred_at: now,
+        event_id: None,
+        data: example.filter(|data| !data.is_null()).unwrap_or_else(default_data),
+    }
+}
+
+/// Sends a test event of that type, and answers with the attempt.
+pub(super) async fn send(
+    call: &Call,
+    subscription: &Arc<Subscription>,
+    event_type: Option<&str>,
+) -> Result<Attempt, Problem> {
+    let event_type = Name::from(event_type.unwrap_or(TEST_TYPE));
+    let example = call.registry().event_type(&event_type).map(|entry| entry.example.clone());
+    let event = test_event(&subscription.settings.organization, event_type, example, call.now(), random()?);
+    let delivery = event.id.delivery(subscription.number);
+    let performer: &Performer = &call.state.performer;
+    Ok(performer.perform(subscription, &event, delivery, 1).await.attempt)
+}
+
+/// Whether a subscription of this format must pass verification.
+pub(super) fn is_wanted(call: &Call, dialect: &dyn Dialect) -> bool {
+    call.query.is_true("verify") || call.state.config.current().delivery.verify_urls || dialect.always_verifies()
+}
+
+/// Sends a test event by `settings`, signed with `secrets`, as if they stood, and
+/// refuses where it is not answered with success. Tells nothing of the answer's body.
+pub(super) async fn verify(call: &Call, settings: &Settings, secrets: Vec<SigningSecret>) -> Result<(), Problem> {
+    let now = call.now();
+    let candidate = Arc::new(Subscription {
+        id: SubscriptionId::new(now, random()?),
+        number: Lane(u32::from_be_bytes(random()?) | PROVISIONAL),
+        settings: settings.clone(),
+        secrets,
+        status: Status::Enabled,
+        status_reason: None,
+        version: 0,
+        created_at: now,
+        updated_at: now,
+        created_by: call.caller.name.clone(),
+        managed_by: ManagedBy::Api,
+    });
+    refuse_failure(&send(call, &candidate, None).await?.outcome)
+}
+
+fn refuse_failure(outcome: &AttemptOutcome) -> Result<(), Problem> {
+    let (code, status) = match outcome {
+        AttemptOutcome::Success { .. } => return Ok(()),
+        AttemptOutcome::Failure { code, status, .. } => (code, status),
+    };
+    let detail = match status {
+        Some(status) => format!("the test event was answered with status {status}"),
+        None => format!("the test event could not be delivered: {code}"),
+    };
+    let outcome = json!({"code": code.as_str(), "status": status});
+    Err(Problem::new(Code::VerificationFailed).detail(detail).member("outcome", outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FailureCode;
+
+    #[test]
+    fn a_failed_verification_tells_code_and_status_alone() {
+        assert!(refuse_failure(&AttemptOutcome::Success { status: 200 }).is_ok());
+        let failure = |code, status| AttemptOutcome::Failure { code, status, detail: "of the body".to_owned() };
+        for (outcome, told) in [
+            (failure(FailureCode::Status, Some(404)), json!({"code": "status", "status": 404})),
+            (failure(FailureCode::Dns, None), json!({"code": "dns", "status": null})),
+        ] {
+            let value = refuse_failure(&outcome).expect_err("a failure").to_value();
+            assert_eq!((&value["status"], &value["outcome"]), (&json!(422), &told));
+            assert!(!value.to_string().contains("of the body"));
+        }
+    }
+
+    #[test]
+    fn a_test_event_carries_the_catalogs_example_where_there_is_one() {
+        let make = |example| {
+            let organization = Name::from("acme");
+            test_event(&organization, Name::from("door.opened"), example, Timestamp::from_millis(5), [9; 8]).data
+        };
+        let example = Json::from(&json!({"door": 1}));
+        assert_eq!(make(Some(example.clone())), example);
+        assert_eq!(make(Some(Json::NULL)), default_data());
+        assert_eq!(make(None), default_data());
+    }
+}

@@ -1,0 +1,360 @@
+//! Where requests come in: TCP, TLS and Unix sockets. Whoever owns the listeners
+//! owns their end: they are bound first, served when everything else stands, and
+//! stopped by a signal.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Listen, ServerTls};
+use crate::limits::{CONNECTIONS_MAX, REQUEST_HEAD_TIMEOUT};
+
+use super::connection::{self, Link, RequestIds, Shared, stopped};
+use super::{Service, tls};
+
+/// How long accepting pauses after it failed, as it does while the process has
+/// no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+/// Who may use a Unix socket: its owner.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Why a listener cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}: {error}")]
+    Address {
+        /// Which.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use the certificate of [service] tls: {0}")]
+    Tls(String),
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Sockets that are bound and not served yet.
+pub struct Listeners {
+    sockets: Vec<(Socket, Listen)>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listeners {
+    /// Binds every address of `listen`. TCP listeners speak TLS where `tls` is
+    /// given. A socket file that nobody listens on any more is replaced.
+    pub async fn bind(listen: &[Listen], tls: Option<&ServerTls>) -> Result<Listeners, BindError> {
+        let tls =
+            tls.map(|files| tls::acceptor(&files.cert_file, &files.key_file)).transpose().map_err(BindError::Tls)?;
+        let mut sockets = Vec::with_capacity(listen.len());
+        for listen in listen {
+            let bound = match listen {
+                Listen::Tcp(address) => bind_tcp(*address).await,
+                Listen::Unix(path) => bind_unix(path).await,
+            };
+            let name = match listen {
+                Listen::Tcp(address) => address.to_string(),
+                Listen::Unix(path) => format!("unix:{}", path.display()),
+            };
+            sockets.push(bound.map_err(|error| BindError::Address { address: name, error })?);
+        }
+        Ok(Listeners { sockets, tls })
+    }
+
+    /// Where is listened, in the order of the configuration; port 0 has become a real one.
+    pub fn addresses(&self) -> Vec<Listen> {
+        self.sockets.iter().map(|(_, listen)| listen.clone()).collect()
+    }
+
+    /// Answers requests by `service` until `shutdown` holds `true` (or can never
+    /// change again) and everything in flight has been answered. Dropping this
+    /// future cuts off what is still in flight.
+    pub async fn serve(self, service: Service, shutdown: watch::Receiver<bool>) {
+        let shared = Arc::new(Shared { service, ids: RequestIds::new() });
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut loops = JoinSet::new();
+        for (socket, _) in self.sockets {
+            let door = Door { shared: shared.clone(), slots: slots.clone(), tls: self.tls.clone() };
+            loops.spawn(door.keep(socket, shutdown.clone()));
+        }
+        while loops.join_next().await.is_some() {}
+    }
+}
+
+/// What one socket's loop needs.
+struct Door {
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Door {
+    async fn keep(self, socket: Socket, mut shutdown: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut shutdown) => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&socket, &self.slots) => accepted,
+            };
+            match accepted {
+                Ok((stream, slot)) => {
+                    connections.spawn(greet(stream, self.shared.clone(), self.tls.clone(), shutdown.clone(), slot));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        if let Socket::Unix(_, path) = &socket {
+            let _ = std::fs::remove_file(path);
+        }
+        drop(socket);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Takes a slot first: connections beyond [`CONNECTIONS_MAX`] wait in the kernel.
+async fn accept(socket: &Socket, slots: &Arc<Semaphore>) -> io::Result<(Stream, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let stream = match socket {
+        Socket::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
+        Socket::Unix(listener, _) => Stream::Unix(listener.accept().await?.0),
+    };
+    Ok((stream, slot))
+}
+
+/// Serves one stream; its slot is free again once this ends.
+async fn greet(
+    stream: Stream,
+    shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    mut shutdown: watch::Receiver<bool>,
+    _slot: OwnedSemaphorePermit,
+) {
+    let stream = match stream {
+        Stream::Unix(stream) => return connection::serve(stream, Link::Unix, shared, shutdown).await,
+        Stream::Tcp(stream) => stream,
+    };
+    // Gone already: there is nobody to serve.
+    let Ok(local) = stream.local_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return connection::serve(stream, Link::Tcp(local), shared, shutdown).await };
+    let handshake = tokio::select! {
+        () = stopped(&mut shutdown) => return,
+        handshake = tokio::time::timeout(REQUEST_HEAD_TIMEOUT, tls.accept(stream)) => handshake,
+    };
+    match handshake {
+        Ok(Ok(stream)) => connection::serve(stream, Link::Tcp(local), shared, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn bind_tcp(address: std::net::SocketAddr) -> io::Result<(Socket, Listen)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((Socket::Tcp(listener), Listen::Tcp(address)))
+}
+
+async fn bind_unix(path: &Path) -> io::Result<(Socket, Listen)> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let socket = UnixSocket::new_stream()?;
+    // On Linux the file takes over the mode that its socket has when it is bound,
+    // so that at no moment others can connect. Elsewhere the second call does it.
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(SOCKET_MODE));
+    socket.bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    let listener = socket.listen(BACKLOG)?;
+    Ok((Socket::Unix(listener, path.to_owned()), Listen::Unix(path.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::http::{Body, Request, Response};
+
+    /// Echoes bodies of up to 8 bytes; `/panic` panics.
+    fn service() -> Service {
+        Arc::new(|request: Request| {
+            Box::pin(async move {
+                assert_ne!(request.uri().path(), "/panic", "on purpose");
+                match request.into_body().read(8).await {
+                    Ok(body) => Response::new(Full::new(body)),
+                    Err(problem) => problem.into_response(),
+                }
+            })
+        })
+    }
+
+    async fn talk(stream: impl AsyncReadExt + AsyncWriteExt, request: &str) -> String {
+        let mut stream = std::pin::pin!(stream);
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_within_limits_until_the_stop() {
+        let any = Listen::Tcp("127.0.0.1:0".parse().expect("an address"));
+        let listeners = Listeners::bind(&[any], None).await.expect("bound");
+        let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
+        assert_ne!(address.port(), 0);
+        let (stop, shutdown) = watch::channel(false);
+        let served = tokio::spawn(listeners.serve(service(), shutdown));
+        let headers = (0..120).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
+        let long = "x".repeat(crate::limits::REQUEST_HEAD_BYTES_MAX);
+        for (request, status, part) in [
+            ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok", 200, "\r\n\r\nok"),
+            ("GET / HTTP/1.1\r\nx-request-id: mine\r\nconnection: close\r\n\r\n", 200, "x-request-id: mine\r\n"),
+            ("POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n", 413, "too_large"),
+            (
+                "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n",
+                413,
+                "application/problem+json",
+            ),
+            ("GET /panic HTTP/1.1\r\nconnection: close\r\n\r\n", 500, "\"code\":\"internal\""),
+            (&format!("GET / HTTP/1.1\r\n{headers}\r\n"), 431, ""),
+            (&format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n"), 431, ""),
+            ("nonsense\r\n\r\n", 400, ""),
+        ] {
+            let answer = talk(TcpStream::connect(address).await.expect("connected"), request).await;
+            let begin: String = request.chars().take(60).collect();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{begin}: {answer}");
+            assert!(answer.contains(part), "{begin}: {answer}");
+        }
+        // An idle connection does not hold the stop up.
+        let idle = TcpStream::connect(address).await.expect("connected");
+        stop.send(true).expect("served");
+        served.await.expect("ended");
+        assert!(TcpStream::connect(address).await.is_err());
+        drop(idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_ends_its_connection() {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let shared = Arc::new(Shared { service: service(), ids: RequestIds::new() });
+        let (_stop, shutdown) = watch::channel(false);
+        let served = connection::serve(ours, Link::Unix, shared, shutdown);
+        // Time is virtual: it jumps to the timeout once everybody waits.
+        let (answer, ()) = tokio::join!(talk(theirs, "GET / HTTP/1.1\r\nhost: "), served);
+        assert_eq!(answer, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_408_and_an_answer_not_taken_ends_the_connection() {
+        let shared = Arc::new(Shared { service: service(), ids: RequestIds::new() });
+        let (_stop, shutdown) = watch::channel(false);
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let served = connection::serve(ours, Link::Unix, shared.clone(), shutdown.clone());
+        let (answer, ()) = tokio::join!(talk(theirs, "POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n1"), served);
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let served = tokio::spawn(connection::serve(ours, Link::Unix, shared, shutdown));
+        theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+        served.await.expect("ended by the stall, though nothing was read");
+    }
+
+    #[tokio::test]
+    async fn unix_sockets_are_their_owners_and_replace_what_is_stale() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("api.sock");
+        let listen = [Listen::Unix(path.clone())];
+        // What a killed process leaves behind.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        let listeners = Listeners::bind(&listen, None).await.expect("bound over the stale file");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        let taken = Listeners::bind(&listen, None).await;
+        assert!(matches!(taken, Err(BindError::Address { error, .. }) if error.kind() == io::ErrorKind::AddrInUse));
+
+        let (stop, shutdown) = watch::channel(false);
+        let served = tokio::spawn(listeners.serve(service(), shutdown));
+        let stream = UnixStream::connect(&path).await.expect("connected");
+        let answer = talk(stream, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        stop.send(true).expect("served");
+        served.await.expect("ended");
+        assert!(!path.exists());
+
+        std::fs::write(&path, "not a socket").expect("written");
+        assert!(Listeners::bind(&listen, None).await.is_err());
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn tls_shows_the_configured_certificate() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let files = ServerTls { cert_file: folder.path().join("cert.pem"), key_file: folder.path().join("key.pem") };
+        std::fs::write(&files.cert_file, made.cert.pem()).expect("written");
+        std::fs::write(&files.key_file, made.signing_key.serialize_pem()).expect("written");
+        let any = [Listen::Tcp("127.0.0.1:0".parse().expect("an address"))];
+        let listeners = Listeners::bind(&any, Some(&files)).await.expect("bound");
+        let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
+        let (_stop, shutdown) = watch::channel(false);
+        let served = tokio::spawn(listeners.serve(service(), shutdown));
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let stream = connector.connect(name, stream).await.expect("a handshake");
+        let answer = talk(stream, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        served.abort();
+
+        let missing = ServerTls { cert_file: folder.path().join("none.pem"), ..files };
+        assert!(matches!(Listeners::bind(&any, Some(&missing)).await, Err(BindError::Tls(_))));
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_has_the_same_limit() {
+        let at_most = Body::from(Bytes::from_static(b"12345678")).read(8).await;
+        assert_eq!(at_most.expect("within"), "12345678");
+        let problem = Body::from(Bytes::from_static(b"123456789")).read(8).await.expect_err("beyond");
+        assert_eq!(problem.code(), crate::http::Code::TooLarge);
+    }
+}

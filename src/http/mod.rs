@@ -1,0 +1,68 @@
+//! Server plumbing: listeners, TLS, connections and their limits, request bodies,
+//! routes, problems. **Knows no word of the domain**: who is asked for what, and
+//! what is answered, is a [`Service`] that others make.
+//!
+//! Limits: [`CONNECTIONS_MAX`](crate::limits::CONNECTIONS_MAX) connections,
+//! [`REQUEST_HEAD_TIMEOUT`](crate::limits::REQUEST_HEAD_TIMEOUT) for a head,
+//! [`REQUEST_BODY_TIMEOUT`](crate::limits::REQUEST_BODY_TIMEOUT) for a body, whose
+//! bytes each route limits.
+
+mod body;
+mod connection;
+mod guard;
+mod listener;
+mod problem;
+mod router;
+mod stall;
+mod tls;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use serde::Serialize;
+
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+pub use body::Body;
+pub use connection::Link;
+pub use guard::{Allowed, allow_origin, check, preflight};
+pub use listener::{BindError, Listeners};
+pub use problem::{Code, Problem};
+pub use router::{Miss, Router};
+
+/// A request whose body was not read yet.
+pub type Request = ::http::Request<Body>;
+
+/// An answer, whole.
+pub type Response = ::http::Response<Full<Bytes>>;
+
+/// An answer to come.
+pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// What answers requests.
+pub type Service = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
+
+/// An answer of `status` whose body is `bytes`.
+pub fn bytes(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(bytes.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer of `status` without a body.
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer of `status` that is `value` in JSON.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => bytes(status, "application/json", body),
+        Err(_) => Problem::new(Code::Internal).into_response(),
+    }
+}
