@@ -5,9 +5,12 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`cli`] | the commands; `serve` and `demo` among them |
+//! | [`app`] | puts the rooms together, answers signals, stops in order |
 //! | [`api`] | the native API: one table of routes, a file a topic |
 //! | [`engine`] | the one loop: feeds the scheduler, carries out its actions |
 //! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
+//! | [`metrics`], [`log`] | what is counted and said |
 //! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
 //! | [`deliver`] | resolve, vet, dial, TLS, pool, send. **With `http` and `cli` alone names hyper** |
 //! | [`http`] | server plumbing that knows no word of the domain |
@@ -25,8 +28,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+pub mod app;
 pub mod attempt;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod deliver;
 pub mod dialect;
@@ -37,6 +42,7 @@ pub mod id;
 pub mod input;
 pub mod json;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod pattern;

@@ -1,0 +1,292 @@
+//! Puts the rooms together: opens the store, starts engine and API, answers
+//! signals, stops in order. **A part that dies takes the process down**, so that
+//! the service manager starts it anew rather than have it linger half alive.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::api;
+use crate::attempt::Performer;
+use crate::config::{Auth, Config, Listen, Live, Loaded};
+use crate::deliver::{Client, Roots, TlsError};
+use crate::engine::{Engine, StoreGone};
+use crate::http::{BindError, Listeners};
+use crate::metrics::Metrics;
+use crate::store::{self, OpenError, Store, WriterThread};
+use crate::time::Clock;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS towards receivers cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] TlsError),
+    /// The machine gives no random numbers.
+    #[error("the machine gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// Signals cannot be listened for.
+    #[error("signals cannot be listened for: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Why the daemon ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The store's writer ended.
+    #[error(transparent)]
+    StoreGone(#[from] StoreGone),
+    /// A part that must run for as long as the process panicked or ended.
+    #[error("the {0} ended unexpectedly")]
+    PartGone(&'static str),
+    /// Not everything could be recorded before the end.
+    #[error("the store was not closed cleanly")]
+    NotClosed,
+}
+
+/// A running daemon.
+pub struct App {
+    config: Live,
+    store: Store,
+    client: Client,
+    writer: WriterThread,
+    engine: JoinHandle<Result<(), StoreGone>>,
+    servers: Vec<JoinHandle<()>>,
+    addresses: Vec<Listen>,
+    metrics_addresses: Vec<Listen>,
+    reloaded: watch::Sender<u64>,
+    stop_serving: watch::Sender<bool>,
+    stop_engine: watch::Sender<bool>,
+}
+
+impl App {
+    /// Starts a daemon that trusts `roots` to say who receivers are.
+    pub async fn start(config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
+        let live = Live::new(config.clone());
+        let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
+        let client = Client::new((&config.delivery).into(), roots)?;
+        for warning in client.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let listeners = Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?;
+        let metrics_listen: Vec<Listen> = config.service.metrics_listen.iter().copied().map(Listen::Tcp).collect();
+        let metrics_listeners = Listeners::bind(&metrics_listen, None).await?;
+        let (addresses, metrics_addresses) = (listeners.addresses(), metrics_listeners.addresses());
+        client.refuse(addresses.iter().chain(&metrics_addresses).filter_map(socket_address).collect());
+
+        let performer = Performer::new(client.clone(), live.clone(), clock.clone());
+        let metrics = Arc::new(Metrics::default());
+        let random = StdRng::from_seed(random_seed()?);
+        let engine =
+            Engine::new(store.clone(), performer.clone(), live.clone(), clock.clone(), metrics.clone(), random);
+        let (reloaded, on_reload) = watch::channel(0);
+        let (stop_engine, on_stop_engine) = watch::channel(false);
+        let (stop_serving, on_stop_serving) = watch::channel(false);
+        let engine = tokio::spawn(engine.run(notices, on_reload, on_stop_engine));
+        let state = api::State { store: store.clone(), performer, config: live.clone(), clock, metrics };
+        let state = Arc::new(state);
+        let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];
+        if !metrics_addresses.is_empty() {
+            let service = api::metrics_service(state);
+            servers.push(tokio::spawn(metrics_listeners.serve(service, on_stop_serving)));
+        }
+        for address in addresses.iter().chain(&metrics_addresses) {
+            tracing::info!(address = show_address(address), "listening");
+        }
+        Ok(App {
+            config: live,
+            store,
+            client,
+            writer,
+            engine,
+            servers,
+            addresses,
+            metrics_addresses,
+            reloaded,
+            stop_serving,
+            stop_engine,
+        })
+    }
+
+    /// Where the API listens, with the ports that were free.
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
+    }
+
+    /// Where metrics are served without a key.
+    pub fn metrics_addresses(&self) -> &[Listen] {
+        &self.metrics_addresses
+    }
+
+    /// The store, for those who run the daemon inside their own process.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Puts another configuration in force. What needs a restart stays as it was,
+    /// and is named.
+    pub fn reload(&self, config: Config) {
+        let before = self.config.current();
+        for name in needing_restart(&before, &config) {
+            tracing::warn!(setting = name, "changed; takes effect at the next start");
+        }
+        self.store.reconfigure(store_options(&config));
+        self.client.reconfigure((&config.delivery).into());
+        self.config.replace(config);
+        self.reloaded.send_modify(|generation| *generation += 1);
+        tracing::info!(generation = *self.reloaded.borrow(), "configuration reloaded");
+    }
+
+    /// Ends only when a part did that should not have.
+    pub async fn died(&mut self) -> RunError {
+        tokio::select! {
+            engine = &mut self.engine => match engine {
+                Ok(Err(gone)) => gone.into(),
+                Ok(Ok(())) | Err(_) => RunError::PartGone("engine"),
+            },
+            () = first_ended(&mut self.servers) => RunError::PartGone("listener"),
+        }
+    }
+
+    /// Stops in order: no more requests, no more attempts, what is in flight ends or
+    /// is recorded, the store is closed.
+    pub async fn stop(self) -> Result<(), RunError> {
+        let drain = self.config.current().service.drain;
+        let _ = self.stop_serving.send(true);
+        let served = tokio::time::timeout(drain, async {
+            for server in self.servers {
+                let _: Result<(), JoinError> = server.await;
+            }
+        });
+        let _ = self.stop_engine.send(true);
+        let (_, engine) = tokio::join!(served, self.engine);
+        self.store.close();
+        let writer = self.writer;
+        let closed = tokio::task::spawn_blocking(move || writer.join()).await.unwrap_or(false);
+        match engine {
+            Ok(Ok(())) if closed => Ok(()),
+            Ok(Err(gone)) => Err(gone.into()),
+            Ok(Ok(())) => Err(RunError::NotClosed),
+            Err(_) => Err(RunError::PartGone("engine")),
+        }
+    }
+}
+
+/// Runs the daemon until a signal ends it: SIGTERM and SIGINT stop it in order, a
+/// second one at once; SIGHUP reads the configuration again.
+pub async fn run(loaded: Loaded) -> Result<(), RunError> {
+    let listen = |kind| signal(kind).map_err(StartError::Signals);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    if loaded.config.service.auth == Auth::None {
+        tracing::warn!("auth = \"none\": whoever reaches the listeners may do everything");
+    }
+    let mut app = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await?;
+    notify(&[NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            error = app.died() => return Err(error),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(()) = hangup.recv() => match loaded.again() {
+                Ok(again) => app.reload(again.config),
+                Err(errors) => tracing::error!(%errors, "the configuration was not reloaded; nothing changed"),
+            },
+        }
+    }
+    tracing::info!("stopping");
+    notify(&[NotifyState::Stopping]);
+    tokio::select! {
+        stopped = app.stop() => stopped?,
+        () = again(&mut terminate, &mut interrupt) => {
+            tracing::warn!("stopped at once; what was in flight is attempted again at the next start");
+            return Ok(());
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+async fn first_ended(servers: &mut [JoinHandle<()>]) {
+    std::future::poll_fn(|context| {
+        let ended = servers.iter_mut().any(|server| std::pin::Pin::new(server).poll(context).is_ready());
+        if ended { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn random_seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    Ok(seed)
+}
+
+fn store_options(config: &Config) -> store::Options {
+    store::Options {
+        path: config.storage.path.clone(),
+        bytes_max: config.storage.bytes_max,
+        reserve_bytes: config.storage.reserve_bytes,
+        cache_bytes: config.storage.cache_bytes,
+        retention: config.retention.clone(),
+        secrecy: config.secrecy.clone(),
+    }
+}
+
+/// Settings that differ and cannot change while the daemon runs.
+fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    [
+        ("service.listen", before.service.listen != after.service.listen),
+        ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
+        ("service.tls", before.service.tls != after.service.tls),
+        ("storage.path", before.storage.path != after.storage.path),
+        ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),
+        ("log", (before.log.format, before.log.level) != (after.log.format, after.log.level)),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+fn socket_address(listen: &Listen) -> Option<SocketAddr> {
+    match listen {
+        Listen::Tcp(address) => Some(*address),
+        Listen::Unix(_) => None,
+    }
+}
+
+fn show_address(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

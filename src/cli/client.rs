@@ -1,0 +1,285 @@
+//! A small HTTP client for the daemon's API: over TCP, TLS or a Unix socket, one
+//! connection a request. Only the command line uses it; deliveries have their own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use super::{Failure, output};
+use crate::config::environment;
+use crate::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_TIMEOUT};
+use crate::secret::Secret;
+
+const URL_DEFAULT: &str = "http://127.0.0.1:8470";
+
+/// Which daemon, and who calls.
+#[derive(clap::Args)]
+pub(super) struct ClientArgs {
+    /// The daemon's API; else POSTHASTE_URL, else http://127.0.0.1:8470
+    #[arg(long, value_name = "URL", conflicts_with = "socket")]
+    url: Option<Url>,
+    /// The daemon's Unix socket, in place of a URL
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// A file with the API token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The API token; others on this machine may see it, so prefer --token-file or POSTHASTE_TOKEN
+    #[arg(long)]
+    token: Option<String>,
+    /// An authority to trust beside the platform's, in PEM
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// Calls one daemon.
+#[derive(Clone)]
+pub(super) struct Client {
+    target: Target,
+    /// For messages.
+    name: String,
+    host: String,
+    base_path: String,
+    token: Option<Secret>,
+}
+
+#[derive(Clone)]
+enum Target {
+    Tcp { host: String, port: u16, tls: Option<(TlsConnector, ServerName<'static>)> },
+    Unix(PathBuf),
+}
+
+/// What the daemon answered.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Client {
+    /// As the arguments and the environment say.
+    pub(super) fn new(args: ClientArgs) -> Result<Client, Failure> {
+        let token = match (args.token, args.token_file) {
+            (Some(token), _) => Some(Secret::new(token)),
+            (None, Some(path)) => {
+                let text = String::from_utf8_lossy(&output::read_input(&path)?).trim().to_owned();
+                Some(Secret::new(text))
+            }
+            (None, None) => environment::secret(environment::TOKEN),
+        };
+        if let Some(path) = args.socket {
+            let name = format!("unix:{}", path.display());
+            let host = "localhost".to_owned();
+            return Ok(Client { target: Target::Unix(path), name, host, base_path: String::new(), token });
+        }
+        let url = match (args.url, environment::text(environment::URL)) {
+            (Some(url), _) => url,
+            (None, Some(text)) => {
+                Url::parse(&text).map_err(|error| Failure::usage(format!("POSTHASTE_URL is not a URL: {error}")))?
+            }
+            (None, None) => Url::parse(URL_DEFAULT).map_err(|error| Failure::usage(error.to_string()))?,
+        };
+        Client::of_url(&url, token, args.ca_file)
+    }
+
+    /// A client of the API at `url`.
+    pub(super) fn of_url(url: &Url, token: Option<Secret>, ca_file: Option<PathBuf>) -> Result<Client, Failure> {
+        let wrong = || Failure::usage(format!("{url} is not the URL of an API: it must be like {URL_DEFAULT}"));
+        let host = url.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+        let port = url.port_or_known_default().ok_or_else(wrong)?;
+        let tls = match url.scheme() {
+            "http" => None,
+            "https" => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+                Some((connector(ca_file)?, name))
+            }
+            _ => return Err(wrong()),
+        };
+        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        Ok(Client {
+            target: Target::Tcp { host, port, tls },
+            name: url.to_string(),
+            host: authority.to_owned(),
+            base_path: url.path().trim_end_matches('/').to_owned(),
+            token,
+        })
+    }
+
+    /// Asks for `path`.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, &[], Bytes::new()).await
+    }
+
+    /// Sends JSON to `path`, with some more headers.
+    pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: String) -> Result<Answer, Failure> {
+        self.send(Method::POST, path, headers, Bytes::from(body)).await
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer, Failure> {
+        let mut request =
+            Request::builder().method(&method).uri(format!("{}{path}", self.base_path)).header(HOST, &self.host);
+        if method == Method::POST {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|_| Failure::usage("a header cannot be sent: it has control characters"))?;
+        let exchange = async { self.exchange(request).await.map_err(|problem| self.unreachable(&problem)) };
+        match tokio::time::timeout(CLIENT_TIMEOUT, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unreachable(&format!("no answer within {} s", CLIENT_TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let stream = self.connect().await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let connection = tokio::spawn(connection);
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), CLIENT_ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
+            Ok(Answer { status, body })
+        };
+        let answer = answer.await;
+        connection.abort();
+        answer
+    }
+
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        match &self.target {
+            Target::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Target::Tcp { host, port, tls } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                match tls {
+                    None => Ok(Box::new(stream)),
+                    Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), stream).await?)),
+                }
+            }
+        }
+    }
+
+    fn unreachable(&self, problem: &str) -> Failure {
+        Failure::unreachable(format!(
+            "no answer from {}: {problem}; is the daemon running (`posthaste serve`), and is this its address?",
+            self.name
+        ))
+    }
+}
+
+fn connector(ca_file: Option<PathBuf>) -> Result<TlsConnector, Failure> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        let not_pem = || Failure::usage(format!("{} holds no certificate in PEM", path.display()));
+        let pem = output::read_input(&path)?;
+        let certificates: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| not_pem())?;
+        if roots.add_parsable_certificates(certificates).0 == 0 {
+            return Err(not_pem());
+        }
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::failed(format!("no TLS client can be made: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+impl Answer {
+    /// The JSON of a 2xx answer; else what the daemon says against it.
+    pub(super) fn accepted(&self) -> Result<Value, Failure> {
+        if !self.status.is_success() {
+            return Err(Failure::refused(self.problem()));
+        }
+        serde_json::from_slice(&self.body)
+            .map_err(|_| Failure::failed("the answer is not JSON: is this the address of a Posthaste API?"))
+    }
+
+    /// The answer's problem (RFC 9457) as one line.
+    fn problem(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let text = |name: &str| problem.get(name).and_then(Value::as_str);
+        let mut line = format!("refused: {}", self.status);
+        if let Some(said) = text("detail").or(text("title")) {
+            line.push_str(&format!(": {said}"));
+        }
+        for fault in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+            let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
+            line.push_str(&format!("; {} {}", part("field"), part("message")));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            line.push_str("; give a token by --token-file or POSTHASTE_TOKEN");
+        }
+        output::printable(&line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Exit;
+
+    #[test]
+    fn urls_say_where_to_dial() {
+        for (url, host_header, base_path) in [
+            ("http://127.0.0.1:8470", "127.0.0.1:8470", ""),
+            ("http://[::1]:8470/", "[::1]:8470", ""),
+            ("https://hooks.example.com/api/", "hooks.example.com", "/api"),
+        ] {
+            let client = Client::of_url(&Url::parse(url).expect("a URL"), None, None).unwrap_or_else(|f| panic!("{f}"));
+            assert_eq!((client.host.as_str(), client.base_path.as_str()), (host_header, base_path));
+        }
+        for wrong in ["ftp://a", "unix:/run/x", "data:,x"] {
+            let failure = Client::of_url(&Url::parse(wrong).expect("a URL"), None, None).err().expect(wrong);
+            assert_eq!(failure.exit, Exit::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_with_every_fault() {
+        let body = r#"{"title":"Invalid","detail":"2 faults","errors":[{"field":"url","message":"is missing"}]}"#;
+        let answer = Answer { status: StatusCode::UNPROCESSABLE_ENTITY, body: Bytes::from(body) };
+        let failure = answer.accepted().expect_err("refused");
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.message, "refused: 422 Unprocessable Entity: 2 faults; url is missing");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_not_there_is_unreachable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let args = ClientArgs {
+            url: None,
+            socket: Some(folder.path().join("none.sock")),
+            token_file: None,
+            token: None,
+            ca_file: None,
+        };
+        let client = Client::new(args).unwrap_or_else(|failure| panic!("{failure}"));
+        let failure = client.get("/readyz").await.err().expect("nobody there");
+        assert_eq!(failure.exit, Exit::Unreachable);
+    }
+}

@@ -1,0 +1,151 @@
+//! `posthaste key new`: a token for a caller, and its digest for the configuration.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Subcommand;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Failure, output};
+use crate::auth::Role;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+
+const EXAMPLE: &str = "Example:
+  posthaste key new --name shop --role publish --organization acme
+
+Roles: publish (events), read (everything but secrets), manage (change things),
+secrets (read secrets), admin (everything). A key reaches its organizations and
+all below them. The token is shown this once; the configuration holds its digest.";
+
+/// Make API keys
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    New(NewArgs),
+}
+
+/// Make a token and the [[api_keys]] block for the configuration
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+struct NewArgs {
+    /// What the audit log calls it
+    #[arg(long, default_value = "ops", value_parser = parse_name)]
+    name: String,
+    /// What it may do; more than once for several
+    #[arg(long = "role", value_name = "ROLE", default_value = "admin", value_parser = parse_role)]
+    roles: Vec<Role>,
+    /// An organization it reaches; more than once for several; "*": all
+    #[arg(long = "organization", value_name = "ID", default_value = "*", value_parser = parse_name)]
+    organizations: Vec<String>,
+    /// From when on it is refused, such as 2030-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<Timestamp>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let Command::New(args) = args.command;
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| Failure::failed(format!("no randomness to be had: {error}")))?;
+    let token = token(&random);
+    let block = block(&args, &token);
+    if args.json {
+        let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
+        let key = json!({
+            "token": token.expose(),
+            "name": args.name,
+            "sha256": digest_hex(&token),
+            "roles": roles,
+            "organizations": args.organizations,
+            "expires_at": args.expires_at.map(|at| at.to_string()),
+            "toml": block,
+        });
+        return output::print(&key.to_string());
+    }
+    output::print(&format!(
+        "The token, shown this once (callers send `Authorization: Bearer TOKEN`):\n\n{}\n\n\
+         For the configuration file, then reload or restart:\n\n{block}",
+        token.expose()
+    ))
+}
+
+/// `ph_` makes a token that leaked easy to search for.
+fn token(random: &[u8; 32]) -> Secret {
+    Secret::new(format!("ph_{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
+/// SHA-256 of the whole token, as the configuration has it.
+fn digest_hex(token: &Secret) -> String {
+    Sha256::digest(token.expose().as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn block(args: &NewArgs, token: &Secret) -> String {
+    let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
+    // Without control characters, a JSON string or list of strings is a TOML one.
+    let mut block = format!(
+        "[[api_keys]]\nname = {}\nsha256 = \"{}\"\nroles = {}\norganizations = {}",
+        json!(args.name),
+        digest_hex(token),
+        json!(roles),
+        json!(args.organizations)
+    );
+    if let Some(at) = args.expires_at {
+        let _ = write!(block, "\nexpires_at = {at}");
+    }
+    block
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    Role::from_name(text).ok_or_else(|| format!("must be one of {}", Role::names()))
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let longest = crate::limits::NAME_CHARS_MAX;
+    if text.is_empty() || text.chars().count() > longest || text.contains(char::is_control) {
+        return Err(format!("must have 1 to {longest} characters and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn the_block_is_a_configuration_and_its_digest_the_tokens() {
+        let token = token(&[7; 32]);
+        assert_eq!(token.expose(), "ph_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
+        let args = NewArgs {
+            name: "a \"shop\" \\ ü".into(),
+            roles: vec![Role::Publish, Role::Read],
+            organizations: vec!["acme".into(), "x y".into()],
+            expires_at: Some(Timestamp::from_millis(1_900_000_000_000)),
+            json: false,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, block(&args, &token)).expect("written");
+        let config = config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+        let key = &config.api_keys[0];
+        assert_eq!(key.name, args.name);
+        assert_eq!(key.sha256[..], Sha256::digest(token.expose().as_bytes())[..]);
+        assert_eq!(key.roles.iter().copied().collect::<Vec<_>>(), args.roles);
+        assert_eq!(key.organizations.as_ref().map(Vec::len), Some(2));
+        assert_eq!(key.expires_at, args.expires_at);
+    }
+}

@@ -1,0 +1,182 @@
+//! The command line: one command a file. Prints tables for people, JSON with
+//! `--json`, errors as one line that says what to do next, and ends with one of
+//! the codes of [`Exit`]. **Only here is anything printed.**
+
+mod certificates;
+mod check;
+mod client;
+mod demo;
+mod key;
+mod listen;
+mod output;
+mod publish;
+mod receiver;
+mod serve;
+mod signing;
+mod status;
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  fine
+  1  the thing itself failed
+  2  wrong usage or configuration
+  3  the daemon cannot be reached
+  4  the daemon refused
+
+`posthaste COMMAND --help` shows an example of each command.";
+
+/// Delivers webhooks: one binary, storage embedded, nothing answered 2xx is lost.
+#[derive(Parser)]
+#[command(name = "posthaste", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Demo(demo::Args),
+    Listen(listen::Args),
+    Publish(publish::Args),
+    Status(status::Args),
+    Key(key::Args),
+    Sign(signing::SignArgs),
+    Verify(signing::VerifyArgs),
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Listen(args) => listen::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Sign(args) => signing::sign(args),
+        Command::Verify(args) => signing::verify(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// How a command ends that did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// The thing itself failed: a signature is wrong, the demonstration went wrong.
+    Failed = 1,
+    /// Wrong arguments or configuration; clap ends with the same.
+    Usage = 2,
+    /// The daemon cannot be reached.
+    Unreachable = 3,
+    /// The daemon refused.
+    Refused = 4,
+}
+
+/// Why a command ends, told on stderr.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    /// What happened and what to do next.
+    message: String,
+}
+
+impl Failure {
+    fn failed(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Failed, message: message.into() }
+    }
+
+    fn usage(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Usage, message: message.into() }
+    }
+
+    fn unreachable(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Unreachable, message: message.into() }
+    }
+
+    fn refused(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Refused, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Runs `work` on a runtime of its own.
+fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("no threads can be started: {error}")))?;
+    let done = runtime.block_on(work);
+    // Does not wait for a lookup of a name that hangs.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("posthaste ") || command.has_subcommands(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_is_typed_is_understood_or_refused() {
+        for (line, fine) in [
+            ("serve", true),
+            ("serve --config c.toml", true),
+            ("check --config c.toml --json", true),
+            ("demo", true),
+            ("listen --status 503 --tls --json", true),
+            ("listen --status 99", false),
+            ("listen --status 600", false),
+            ("listen --address here", false),
+            ("listen --ca-file ca.pem", false),
+            ("publish --type a.b --data {}", true),
+            ("publish", false),
+            ("publish --type a.b --url http://127.0.0.1:1 --socket /run/x", false),
+            ("status --socket /run/x --json", true),
+            ("key", false),
+            ("key new --role publish --role read --organization acme --expires-at 2030-01-01T00:00:00Z", true),
+            ("key new --role root", false),
+            ("key new --expires-at tomorrow", false),
+            ("sign --id msg_1", true),
+            ("sign", false),
+            ("verify --id msg_1 --timestamp 1 --signature v1,x --tolerance 5m", true),
+            ("verify --id msg_1 --timestamp 1 --signature v1,x --tolerance 5", false),
+            ("verify --id msg_1 --timestamp x --signature v1,x", false),
+            ("--help", false),
+        ] {
+            let words = std::iter::once("posthaste").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), fine, "{line}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Standard output and input for all commands.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::Failure;
+
+/// Prints `text` and ends the line.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::failed(format!("standard output cannot be written: {error}")))
+}
+
+/// Two columns, the first as wide as it must be.
+pub(super) fn table(rows: &[(String, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    lines.join("\n")
+}
+
+/// `text` from a stranger, made harmless for a terminal: control characters but
+/// line breaks and tabs are escaped.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            control if control.is_control() => shown.extend(control.escape_unicode()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
+/// The bytes of a file, or of standard input for `-`.
+pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
+    let read = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_terminals_are_safe() {
+        let rows = [("a".to_owned(), "1".to_owned()), ("long".to_owned(), "2".to_owned())];
+        assert_eq!(table(&rows), "a     1\nlong  2");
+        assert_eq!(printable("a\u{1b}[2J\n\u{9b}ü"), "a\\u{1b}[2J\n\\u{9b}ü");
+    }
+}

@@ -1,0 +1,43 @@
+//! `posthaste serve`: the daemon.
+
+use std::path::PathBuf;
+
+use super::{Failure, on_runtime};
+use crate::config::{Loaded, environment};
+use crate::{app, log};
+
+const EXAMPLE: &str = "Example:
+  posthaste serve --config /etc/posthaste/config.toml
+
+SIGTERM stops it: what is in flight may end within [service] drain. SIGHUP reads
+the configuration again. It logs to stderr.";
+
+/// Run the daemon
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Which configuration file.
+#[derive(clap::Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file; else POSTHASTE_CONFIG names it, else defaults and POSTHASTE_ variables make do
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads it.
+    pub(super) fn load(self) -> Result<Loaded, crate::config::ConfigErrors> {
+        Loaded::read(self.config.or_else(environment::config_path))
+    }
+}
+
+/// Serves until told to stop.
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
+    log::init(&loaded.config.log);
+    on_runtime(async { app::run(loaded).await.map_err(|error| Failure::failed(error.to_string())) })
+}
