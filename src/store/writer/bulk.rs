@@ -1,0 +1,146 @@
+//! Bulk work: begun with a row that survives a crash, then a step at a time.
+
+use std::sync::Arc;
+
+use redb::Database;
+
+use crate::id::Lane;
+use crate::store::command::*;
+use crate::store::hot::Hot;
+use crate::store::job::{Job, JobKind, Step};
+use crate::store::query::AuditEntry;
+use crate::store::tables::JOB;
+use crate::store::{Notice, Room, StoreError, schema};
+use crate::time::Timestamp;
+
+use super::effects::Effects;
+use super::{BulkDone, Reply, Writer};
+
+impl Writer {
+    pub(super) fn new_job(&self, lane: Lane, kind: JobKind) -> Job {
+        Job { lane: lane.0, kind, started_at_ms: self.now().as_millis(), done: 0, cursor: Vec::new() }
+    }
+
+    pub(super) fn begin_job(
+        &mut self,
+        actor: &str,
+        lane: Lane,
+        kind: JobKind,
+        reply: Reply<Result<BulkDone, DeliveryError>>,
+    ) {
+        let refusal = match (self.shared.registry().lane(lane), &kind) {
+            (None, _) => Some(DeliveryError::NotFound),
+            (Some(subscription), JobKind::Replay { .. }) if !subscription.is_enabled() => {
+                Some(DeliveryError::NotEnabled)
+            }
+            (Some(_), JobKind::Replay { .. }) if self.room == Room::None => Some(WriteError::StorageFull.into()),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let Some(database) = self.shared.database() else {
+            let _ = reply.send(Err(WriteError::Unavailable.into()));
+            return;
+        };
+        let job = self.new_job(lane, kind);
+        match self.try_begin_job(&database, actor, &job) {
+            Ok(()) => {
+                self.waiting.insert(self.next_job, reply);
+                self.jobs.push_back((self.next_job, job));
+                self.next_job += 1;
+            }
+            Err(error) => {
+                let answer = self.broke(database, &error);
+                let _ = reply.send(Err(answer.into()));
+            }
+        }
+    }
+
+    fn try_begin_job(&mut self, database: &Database, actor: &str, job: &Job) -> Result<(), StoreError> {
+        let action = match &job.kind {
+            JobKind::Cancel { .. } => Some("deliveries.cancel"),
+            JobKind::Replay { .. } => Some("deliveries.replay"),
+            JobKind::End | JobKind::Expire { .. } => None,
+        };
+        let transaction = schema::begin(database)?;
+        transaction.open_table(JOB)?.insert(self.next_job, job.encode()?.as_slice())?;
+        if let Some(action) = action
+            && let Some(subscription) = self.shared.registry().lane(job.lane())
+        {
+            let entry = AuditEntry {
+                sequence: self.next_audit,
+                at: self.now(),
+                actor: actor.to_owned(),
+                action: action.to_owned(),
+                object: subscription.id.to_string(),
+                organization: Some(subscription.settings.organization.clone()),
+                changes: serde_json::json!({}),
+            };
+            self.put_audit(&transaction, &entry)?;
+        }
+        transaction.commit()?;
+        self.next_audit += u64::from(action.is_some());
+        Ok(())
+    }
+
+    /// Does a step of the job whose turn it is.
+    pub(super) fn step_job(&mut self, database: Arc<Database>) {
+        let Some((number, job)) = self.jobs.pop_front() else { return };
+        match self.try_step(&database, number, &job) {
+            Ok((step, mut effects)) => {
+                let lane = job.lane();
+                if !step.opened.is_empty() {
+                    effects.opened(lane, step.opened.len());
+                    effects.notices.push(Notice::Opened(lane, step.opened));
+                    self.shared.forget_oldest_pending();
+                }
+                if let Some((count, state)) = step.ended.filter(|(count, _)| *count > 0) {
+                    effects.ended(lane, state, count);
+                    effects.notices.push(Notice::Reset(lane));
+                }
+                if step.next.is_none()
+                    && let JobKind::Expire { oldest_left_ms, .. } = step.job.kind
+                {
+                    let oldest_opened_at = oldest_left_ms.map(Timestamp::from_millis);
+                    effects.notices.push(Notice::Expired { lane, failed: step.job.done, oldest_opened_at });
+                }
+                self.take_effect(effects);
+                match step.next {
+                    Some(next) => self.jobs.push_back((number, next)),
+                    None => {
+                        if let Some(reply) = self.waiting.remove(&number) {
+                            let _ = reply.send(Ok(BulkDone { done: step.job.done, at_limit: step.at_limit }));
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                self.jobs.push_front((number, job));
+                self.broke(database, &error);
+            }
+        }
+    }
+
+    fn try_step(&mut self, database: &Database, number: u64, job: &Job) -> Result<(Step, Effects), StoreError> {
+        let now = self.now();
+        let transaction = schema::begin(database)?;
+        let mut effects = Effects::default();
+        let step = {
+            let mut hot = Hot::open(&transaction)?;
+            let step = job.step(&mut hot, &self.shared.registry(), &self.shared.rules(), now)?;
+            effects.live_change = hot.live_change;
+            step
+        };
+        {
+            let mut jobs = transaction.open_table(JOB)?;
+            match &step.next {
+                Some(next) => jobs.insert(number, next.encode()?.as_slice())?,
+                None => jobs.remove(number)?,
+            };
+        }
+        transaction.commit()?;
+        Ok((step, effects))
+    }
+}

@@ -1,0 +1,109 @@
+//! Changes of what is configured: each committed alone, with its entry in the audit
+//! log and the operational event it makes.
+
+use rand::RngExt;
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use crate::id::{Lane, SubscriptionId};
+use crate::store::change::{self, Circumstances, Plan, Row};
+use crate::store::command::*;
+use crate::store::hot::Hot;
+use crate::store::job::JobKind;
+use crate::store::query::AuditEntry;
+use crate::store::tables::{AUDIT, CREATION, JOB};
+use crate::store::{Notice, Room, StoreError, schema, settings};
+
+use super::Writer;
+use super::effects::Effects;
+
+impl Writer {
+    pub(super) fn commit_change(&mut self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
+        let Some(database) = self.shared.database() else { return Err(WriteError::Unavailable.into()) };
+        let frees = matches!(
+            change,
+            Change::DeleteSubscription { .. } | Change::SetStatus { .. } | Change::DeleteOrganization { .. }
+        );
+        if self.room == Room::None && !frees {
+            return Err(WriteError::StorageFull.into());
+        }
+        match self.try_change(&database, actor, change) {
+            Ok(result) => result,
+            Err(error) => Err(self.broke(database, &error).into()),
+        }
+    }
+
+    fn try_change(
+        &mut self,
+        database: &Database,
+        actor: &str,
+        change: Change,
+    ) -> Result<Result<Changed, ChangeError>, StoreError> {
+        let now = self.now();
+        let transaction = schema::begin(database)?;
+        let mut new_lane = Lane(0);
+        let mut creation = None;
+        if let Change::CreateSubscription { settings, idempotency, .. } = &change {
+            new_lane = Lane(schema::take_lane(&transaction)?);
+            if let Some((key, _)) = idempotency {
+                let key = change::creation_key(&settings.organization, key);
+                if let Some(row) = transaction.open_table(CREATION)?.get(key.as_str())? {
+                    creation = Some(settings::read_creation(row.value())?);
+                }
+            }
+        }
+        let new_id = SubscriptionId::new(now, self.random.random());
+        let circumstances = Circumstances { now, actor, new_lane, new_id, creation };
+        let planned = change::plan(&self.shared.registry(), change, circumstances);
+        let mut plan = match planned {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                transaction.abort()?;
+                return Ok(Err(refusal));
+            }
+        };
+        if !plan.is_needed() {
+            transaction.abort()?;
+            return Ok(Ok(plan.changed));
+        }
+        change::write(&transaction, &plan, now)?;
+        self.put_audit(&transaction, &plan.audit(self.next_audit, now, actor))?;
+        let mut effects = Effects::default();
+        if let Some(event) = plan.event.take() {
+            let mut hot = Hot::open(&transaction)?;
+            let _ = self.accept(&mut hot, event, &mut effects)?;
+            effects.live_change = hot.live_change;
+        }
+        let end_job = match &plan.row {
+            Row::NoSubscription(subscription) => {
+                let job = self.new_job(subscription.number, JobKind::End);
+                transaction.open_table(JOB)?.insert(self.next_job, job.encode()?.as_slice())?;
+                Some(job)
+            }
+            _ => None,
+        };
+        transaction.commit()?;
+        self.next_audit += 1;
+        if let Some(job) = end_job {
+            self.jobs.push_back((self.next_job, job));
+            self.next_job += 1;
+        }
+        let Plan { row, changed, .. } = plan;
+        match &row {
+            Row::Subscription(subscription) => effects.notices.insert(0, Notice::LaneSet(subscription.clone())),
+            Row::NoSubscription(subscription) => {
+                effects.notices.insert(0, Notice::LaneRemoved(subscription.number));
+                self.shared.lanes().remove(&subscription.number);
+            }
+            _ => {}
+        }
+        change::apply(&mut self.shared.registry_mut(), row);
+        self.take_effect(effects);
+        Ok(Ok(changed))
+    }
+
+    pub(super) fn put_audit(&self, transaction: &WriteTransaction, entry: &AuditEntry) -> Result<(), StoreError> {
+        let record = settings::write_audit(entry)?;
+        transaction.open_table(AUDIT)?.insert(entry.sequence, record.as_slice())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! What shares a commit: outcomes of attempts, events, retries and cancellations.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+use redb::{Database, ReadableTable, WriteTransaction};
+use sha2::{Digest, Sha256};
+
+use crate::id::{DeliveryId, EventId, Lane};
+use crate::limits::IDEMPOTENCY_WINDOW;
+use crate::model::{AttemptOutcome, Event, Head, NewEvent, Settlement, TerminalState};
+use crate::store::command::*;
+use crate::store::hot::{Hot, Standing, standing};
+use crate::store::query::AuditEntry;
+use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
+use crate::store::tables::{day_of, idempotency_key};
+use crate::store::{Notice, Settle, StoreError, schema};
+
+use super::effects::{Effects, StatsChange};
+use super::{Command, Reply, Writer, refuse};
+
+/// A group's commands, each with what it will be answered.
+enum Done {
+    Accept(Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>>, Vec<Result<Accepted, AcceptError>>),
+    Touch(Reply<Result<(), DeliveryError>>, Result<(), DeliveryError>),
+}
+
+impl Writer {
+    pub(super) fn commit_group(&mut self, outcomes: Vec<Settle>, commands: Vec<Command>) {
+        if outcomes.is_empty() && commands.is_empty() {
+            return;
+        }
+        let Some(database) = self.shared.database() else {
+            self.unsettled.extend(outcomes);
+            commands.into_iter().for_each(refuse);
+            return;
+        };
+        match self.try_group(&database, &outcomes, commands) {
+            Ok((effects, done)) => {
+                self.take_effect(effects);
+                for it in done {
+                    match it {
+                        Done::Accept(reply, results) => drop(reply.send(Ok(results))),
+                        Done::Touch(reply, result) => drop(reply.send(result)),
+                    }
+                }
+            }
+            Err((error, commands)) => {
+                self.unsettled.extend(outcomes);
+                let answer = self.broke(database, &error);
+                for it in commands {
+                    match it {
+                        Done::Accept(reply, _) => drop(reply.send(Err(answer))),
+                        Done::Touch(reply, _) => drop(reply.send(Err(answer.into()))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One transaction for all. On failure, gives back who is to be told.
+    fn try_group(
+        &mut self,
+        database: &Database,
+        outcomes: &[Settle],
+        commands: Vec<Command>,
+    ) -> Result<(Effects, Vec<Done>), (StoreError, Vec<Done>)> {
+        let mut effects = Effects::default();
+        let mut done = Vec::with_capacity(commands.len());
+        let mut commands = commands.into_iter();
+        let attempt = (|| {
+            let transaction = schema::begin(database)?;
+            {
+                let mut hot = Hot::open(&transaction)?;
+                for settle in outcomes {
+                    self.settle(&mut hot, settle, &mut effects)?;
+                }
+                for command in commands.by_ref() {
+                    match command {
+                        Command::Accept { events, reply } => {
+                            done.push(Done::Accept(reply, Vec::with_capacity(events.len())));
+                            for event in events {
+                                let result = self.accept(&mut hot, event, &mut effects)?;
+                                if let Some(Done::Accept(_, results)) = done.last_mut() {
+                                    results.push(result);
+                                }
+                            }
+                        }
+                        Command::Reopen { actor, id, reply } => {
+                            done.push(Done::Touch(reply, Ok(())));
+                            let result = self.reopen(&mut hot, id, &mut effects)?;
+                            self.audit_touch(&transaction, actor, "delivery.retry", id, result)?;
+                            if let Some(Done::Touch(_, answer)) = done.last_mut() {
+                                *answer = result;
+                            }
+                        }
+                        Command::Cancel { actor, id, reply } => {
+                            done.push(Done::Touch(reply, Ok(())));
+                            let result = self.cancel(&mut hot, id, &mut effects)?;
+                            self.audit_touch(&transaction, actor, "delivery.cancel", id, result)?;
+                            if let Some(Done::Touch(_, answer)) = done.last_mut() {
+                                *answer = result;
+                            }
+                        }
+                        Command::Change { .. } | Command::Bulk { .. } => {}
+                    }
+                }
+                effects.live_change = hot.live_change;
+            }
+            self.flush_if_due(&transaction)?;
+            transaction.commit().map_err(StoreError::from)
+        })();
+        match attempt {
+            Ok(()) => Ok((effects, done)),
+            Err(error) => {
+                commands.for_each(refuse);
+                Err((error, done))
+            }
+        }
+    }
+
+    fn settle(&mut self, hot: &mut Hot<'_>, settle: &Settle, effects: &mut Effects) -> Result<(), StoreError> {
+        let now = self.now();
+        let settled = hot.settle(settle, now)?;
+        let (lane, event) = (settle.lane, settle.head.event);
+        effects.notices.push(Notice::Settled { lane, event, next: settled.flatten() });
+        if settled.is_none() {
+            return Ok(());
+        }
+        let failed = match &settle.attempt.outcome {
+            AttemptOutcome::Failure { code, .. } => Some((settle.attempt.started_at, *code)),
+            AttemptOutcome::Success { .. } => None,
+        };
+        if settle.settlement != Settlement::Interrupted {
+            let consecutive_failures = settle.consecutive_failures;
+            effects.stats.push((lane, StatsChange::Attempted { failed, at: now, consecutive_failures }));
+        }
+        match settle.settlement {
+            Settlement::Delivered => effects.ended(lane, TerminalState::Delivered, 1),
+            Settlement::Failed => effects.ended(lane, TerminalState::Failed, 1),
+            Settlement::Retry(_) | Settlement::Interrupted => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        hot: &mut Hot<'_>,
+        new: NewEvent,
+        effects: &mut Effects,
+    ) -> Result<Result<Accepted, AcceptError>, StoreError> {
+        let now = self.now();
+        let shared = self.shared.clone();
+        let registry = shared.registry();
+        if registry.organization(&new.organization).is_none() {
+            return Ok(Err(AcceptError::UnknownOrganization));
+        }
+        let content = digest(&new);
+        if let Some(key) = &new.idempotency_key {
+            let today = day_of(now);
+            let days = IDEMPOTENCY_WINDOW.as_secs() / 86_400;
+            for day in today.saturating_sub(days as u32)..=today {
+                let Some((first, stored)) = read_idempotency(hot, day, &new.organization, key)? else { continue };
+                if first.accepted_at() + IDEMPOTENCY_WINDOW <= now {
+                    continue;
+                }
+                if stored != content {
+                    return Ok(Err(AcceptError::Conflict { first }));
+                }
+                let (event_id, deliveries) = match hot.event.get(&first.to_key())? {
+                    Some(row) => {
+                        let (event, lanes) = decode_event(first, row.value())?;
+                        (event.event_id, lanes.len() as u32)
+                    }
+                    None => (new.event_id, 0),
+                };
+                effects.duplicates += 1;
+                return Ok(Ok(Accepted { id: first, event_id, duplicate: true, deliveries }));
+            }
+        }
+        let id = self.minter.mint(now, self.random.random());
+        let event = Event {
+            id,
+            event_type: new.event_type,
+            organization: new.organization,
+            source: new.source,
+            subject: new.subject,
+            occurred_at: new.occurred_at.unwrap_or(id.accepted_at()),
+            event_id: new.event_id,
+            data: new.data,
+        };
+        let matching = registry.matching(&event, &shared.rules());
+        let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
+        hot.put_event(&event, &lanes)?;
+        if let Some(key) = &new.idempotency_key {
+            hot.put_idempotency(&idempotency_key(day_of(now), &event.organization, key), id, content)?;
+        }
+        effects.accepted += 1;
+        let head = Head::fresh(id);
+        for lane in &lanes {
+            hot.put_pending(Lane(*lane), &head)?;
+            effects.stats.push((Lane(*lane), StatsChange::Triggered(now)));
+        }
+        let accepted =
+            Accepted { id, event_id: event.event_id.clone(), duplicate: false, deliveries: lanes.len() as u32 };
+        if !lanes.is_empty() {
+            let lanes = lanes.into_iter().map(Lane).collect();
+            effects.notices.push(Notice::Accepted { event: Arc::new(event), head, lanes });
+        }
+        Ok(Ok(accepted))
+    }
+
+    fn standing(&self, hot: &Hot<'_>, id: DeliveryId) -> Result<Option<Standing>, StoreError> {
+        let Some(row) = hot.event.get(&id.event().to_key())? else { return Ok(None) };
+        let event = decode_event_summary(row.value())?;
+        standing(id, &event.lanes, &hot.pending, &hot.outcome, &hot.attempt)
+    }
+
+    fn reopen(
+        &mut self,
+        hot: &mut Hot<'_>,
+        id: DeliveryId,
+        effects: &mut Effects,
+    ) -> Result<Result<(), DeliveryError>, StoreError> {
+        let Some(standing) = self.standing(hot, id)? else { return Ok(Err(DeliveryError::NotFound)) };
+        if !self.shared.registry().lane(id.lane()).is_some_and(|subscription| subscription.is_enabled()) {
+            return Ok(Err(DeliveryError::NotEnabled));
+        }
+        let Some(outcome) = standing.outcome.filter(|it| matches!(it.state, OutcomeState::Ended(_))) else {
+            return Ok(Err(DeliveryError::WrongState));
+        };
+        let head = hot.reopen(id, Some(&outcome), self.now())?;
+        effects.opened(id.lane(), 1);
+        effects.notices.push(Notice::Opened(id.lane(), vec![head]));
+        self.shared.forget_oldest_pending();
+        Ok(Ok(()))
+    }
+
+    fn cancel(
+        &mut self,
+        hot: &mut Hot<'_>,
+        id: DeliveryId,
+        effects: &mut Effects,
+    ) -> Result<Result<(), DeliveryError>, StoreError> {
+        let Some(standing) = self.standing(hot, id)? else { return Ok(Err(DeliveryError::NotFound)) };
+        let Some(head) = standing.head else { return Ok(Err(DeliveryError::WrongState)) };
+        hot.end(id.lane(), &head, TerminalState::Cancelled, None, self.now())?;
+        effects.ended(id.lane(), TerminalState::Cancelled, 1);
+        effects.notices.push(Notice::Removed(id.lane(), head.key()));
+        Ok(Ok(()))
+    }
+
+    fn audit_touch(
+        &mut self,
+        transaction: &WriteTransaction,
+        actor: Actor,
+        action: &str,
+        id: DeliveryId,
+        result: Result<(), DeliveryError>,
+    ) -> Result<(), StoreError> {
+        if result.is_err() {
+            return Ok(());
+        }
+        let organization =
+            self.shared.registry().lane(id.lane()).map(|subscription| subscription.settings.organization.clone());
+        let entry = AuditEntry {
+            sequence: self.next_audit,
+            at: self.now(),
+            actor,
+            action: action.to_owned(),
+            object: id.to_string(),
+            organization,
+            changes: serde_json::json!({}),
+        };
+        self.next_audit += 1;
+        self.put_audit(transaction, &entry)
+    }
+}
+
+fn read_idempotency(
+    hot: &Hot<'_>,
+    day: u32,
+    organization: &str,
+    key: &str,
+) -> Result<Option<(EventId, [u8; 16])>, StoreError> {
+    match hot.idempotency.get(idempotency_key(day, organization, key).as_slice())? {
+        Some(row) => decode_idempotency(row.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What makes two events with one key the same: everything the publisher said.
+fn digest(event: &NewEvent) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    let mut part = |present: bool, bytes: &[u8]| {
+        hash.update([u8::from(present)]);
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    let mut text = |value: Option<&str>| part(value.is_some(), value.unwrap_or_default().as_bytes());
+    text(Some(&event.event_type));
+    text(event.source.as_deref());
+    text(event.subject.as_deref());
+    text(event.event_id.as_deref());
+    text(event.occurred_at.map(|at| at.to_string()).as_deref());
+    part(true, event.data.as_bytes());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    digest
+}

@@ -1,0 +1,364 @@
+//! The one thread that writes. What waits together is committed together (group
+//! commit), and **everybody is answered after the commit returned**: a 2xx to a
+//! publisher is never said before its event is synced.
+//!
+//! Changes of what is configured are committed alone, so that a refused one leaves
+//! no trace and the registry is in step with the disk at every moment. Bulk work
+//! and purging take their turn between groups.
+//!
+//! After an I/O error the database is dropped and opened anew; meanwhile publishers
+//! are refused and outcomes wait in memory.
+//!
+//! - `group.rs` what shares a commit, `configured.rs` what does not, `bulk.rs` what
+//!   takes many; `effects.rs` what follows once a commit has returned.
+
+mod bulk;
+mod configured;
+mod effects;
+mod group;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio::sync::oneshot;
+
+use crate::id::{DeliveryId, EventId, Lane, Minter};
+use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent};
+use crate::time::Timestamp;
+
+use super::command::*;
+use super::job::{Job, JobKind};
+use super::records::encode_stats;
+use super::tables::*;
+use super::{Notice, OpenError, Room, Settle, Shared, StoreError, purge, schema};
+
+use effects::Effects;
+
+/// Something for the writer to do.
+pub(in crate::store) enum Command {
+    Accept { events: Vec<NewEvent>, reply: Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>> },
+    Change { actor: Actor, change: Change, reply: Reply<Result<Changed, ChangeError>> },
+    Reopen { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
+    Cancel { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
+    Bulk { actor: Actor, lane: Lane, kind: JobKind, reply: Reply<Result<BulkDone, DeliveryError>> },
+}
+
+pub(in crate::store) type Reply<T> = oneshot::Sender<T>;
+
+/// What bulk work did.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct BulkDone {
+    pub(in crate::store) done: u64,
+    pub(in crate::store) at_limit: bool,
+}
+
+/// How long the writer sleeps when nothing is to be done.
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often counters are written, when they changed.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How often a store that went down is tried again.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for what may be purged.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How often the free space is looked at.
+const SPACE_EVERY: Duration = Duration::from_millis(200);
+
+pub(in crate::store) struct Writer {
+    shared: Arc<Shared>,
+    notices: tokio::sync::mpsc::Sender<Notice>,
+    minter: Minter,
+    random: StdRng,
+    jobs: VecDeque<(u64, Job)>,
+    next_job: u64,
+    next_audit: u64,
+    waiting: HashMap<u64, Reply<Result<BulkDone, DeliveryError>>>,
+    /// Outcomes whose commit failed: they go first when the store is back.
+    unsettled: Vec<Settle>,
+    flushed_at: Timestamp,
+    purged_at: Timestamp,
+    purge_goes_on: bool,
+    looked_at_space: Timestamp,
+    room: Room,
+    dirty: HashSet<Lane>,
+}
+impl Writer {
+    pub(in crate::store) fn new(
+        shared: Arc<Shared>,
+        notices: tokio::sync::mpsc::Sender<Notice>,
+        random: StdRng,
+    ) -> Writer {
+        Writer {
+            shared,
+            notices,
+            minter: Minter::after(None),
+            random,
+            jobs: VecDeque::new(),
+            next_job: 1,
+            next_audit: 1,
+            waiting: HashMap::new(),
+            unsettled: Vec::new(),
+            flushed_at: Timestamp::ZERO,
+            purged_at: Timestamp::ZERO,
+            purge_goes_on: false,
+            looked_at_space: Timestamp::ZERO,
+            room: Room::Enough,
+            dirty: HashSet::new(),
+        }
+    }
+
+    /// Takes over what the database holds: newest id, jobs, the audit log's end.
+    pub(in crate::store) fn resume(&mut self, database: &Database) -> Result<(), StoreError> {
+        let transaction = database.begin_read()?;
+        let newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+        if self.next_audit == 1 || newest.is_some() {
+            self.minter = Minter::after(newest);
+        }
+        self.next_audit = transaction.open_table(AUDIT)?.last()?.map_or(1, |(key, _)| key.value() + 1);
+        self.jobs.clear();
+        for row in transaction.open_table(JOB)?.iter()? {
+            let (key, value) = row?;
+            self.jobs.push_back((key.value(), Job::decode(value.value())?));
+            self.next_job = self.next_job.max(key.value() + 1);
+        }
+        Ok(())
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(in crate::store) fn run(mut self) {
+        loop {
+            let batch = self.shared.queue.take(self.patience());
+            let is_last = batch.is_last;
+            let mut outcomes = std::mem::take(&mut self.unsettled);
+            outcomes.extend(batch.outcomes);
+            if self.shared.database().is_none() {
+                self.unsettled = outcomes;
+                batch.commands.into_iter().for_each(refuse);
+                if !is_last {
+                    self.try_reopen();
+                    continue;
+                }
+                return;
+            }
+            self.look_at_space();
+            self.work(outcomes, batch.commands);
+            self.housekeep();
+            if is_last && self.unsettled.is_empty() {
+                self.close();
+                return;
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.shared.database().is_none() {
+            REOPEN_EVERY
+        } else if !self.jobs.is_empty() || self.purge_goes_on {
+            Duration::ZERO
+        } else if !self.dirty.is_empty() {
+            FLUSH_EVERY
+        } else {
+            IDLE_PATIENCE
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Commits outcomes and commands: those that can share a commit do.
+    fn work(&mut self, outcomes: Vec<Settle>, commands: Vec<Command>) {
+        let mut group = Vec::new();
+        let mut outcomes = Some(outcomes).filter(|outcomes| !outcomes.is_empty());
+        for command in commands {
+            match command {
+                Command::Accept { reply, .. } if self.room == Room::None => {
+                    let _ = reply.send(Err(WriteError::StorageFull));
+                }
+                Command::Accept { .. } | Command::Reopen { .. } | Command::Cancel { .. } => group.push(command),
+                Command::Change { actor, change, reply } => {
+                    self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
+                    let result = self.commit_change(&actor, change);
+                    let _ = reply.send(result);
+                }
+                Command::Bulk { actor, lane, kind, reply } => {
+                    self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
+                    self.begin_job(&actor, lane, kind, reply);
+                }
+            }
+        }
+        self.commit_group(outcomes.unwrap_or_default(), group);
+    }
+
+    /// What a commit leads to, once it has returned: counters, then notices.
+    fn take_effect(&mut self, effects: Effects) {
+        {
+            let mut lanes = self.shared.lanes();
+            for (lane, change) in effects.stats {
+                if self.shared.registry().lane(lane).is_none() {
+                    continue;
+                }
+                self.dirty.insert(lane);
+                change.apply(lanes.entry(lane).or_default());
+            }
+        }
+        self.shared.counters.committed(effects.live_change, effects.ended);
+        self.shared.counters.accepted(effects.accepted, effects.duplicates);
+        for notice in effects.notices {
+            // No engine listens while the daemon starts or stops: it reads the store then.
+            let _ = self.notices.blocking_send(notice);
+        }
+    }
+
+    /// Turns of bulk work and purging, and counters that nothing else carried along.
+    fn housekeep(&mut self) {
+        let Some(database) = self.shared.database() else { return };
+        self.step_job(database.clone());
+        let now = self.now();
+        let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
+        if is_due {
+            self.purged_at = now;
+            match purge::step(&database, &self.shared.retention(), now, self.next_audit) {
+                Ok(purged) => {
+                    self.purge_goes_on = purged.goes_on;
+                    self.shared.counters.committed(purged.live_change, [0; 3]);
+                }
+                Err(error) => {
+                    self.broke(database, &error);
+                    return;
+                }
+            }
+        }
+        if !self.dirty.is_empty() && self.is_flush_due() {
+            let flushed = (|| {
+                let transaction = schema::begin(&database)?;
+                self.flush_if_due(&transaction)?;
+                transaction.commit().map_err(StoreError::from)
+            })();
+            if let Err(error) = flushed {
+                self.broke(database, &error);
+            }
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let now = self.now();
+        now.since(self.flushed_at) >= FLUSH_EVERY || now < self.flushed_at
+    }
+
+    /// Writes counters along with whatever is committed, at most once a second.
+    fn flush_if_due(&mut self, transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
+        if self.dirty.is_empty() || !self.is_flush_due() {
+            return Ok(());
+        }
+        self.flushed_at = self.now();
+        let lanes = self.shared.lanes();
+        let mut table = transaction.open_table(STATS)?;
+        for lane in self.dirty.drain() {
+            if let Some(stats) = lanes.get(&lane) {
+                table.insert(lane.0, encode_stats(stats)?.as_slice())?;
+            }
+        }
+        schema::put_live_bytes(transaction, self.shared.counters.live_bytes())
+    }
+
+    /// Whether there is room for more, looked at now and then.
+    fn look_at_space(&mut self) {
+        let now = self.now();
+        if now.since(self.looked_at_space) < SPACE_EVERY && now >= self.looked_at_space {
+            return;
+        }
+        self.looked_at_space = now;
+        let before = std::mem::replace(&mut self.room, self.shared.room());
+        if self.room == before {
+            return;
+        }
+        match self.room {
+            Room::None => tracing::warn!("the storage is full: publishing is refused until there is room"),
+            Room::Low => tracing::warn!("the storage is low"),
+            Room::Enough => tracing::info!("there is room in the storage again"),
+        }
+        self.shared.counters.set_full(self.room == Room::None);
+        if before == Room::Enough {
+            self.tell_storage_low();
+        }
+    }
+
+    /// Publishes `posthaste.storage.low`, before the last room is gone.
+    fn tell_storage_low(&mut self) {
+        let live_bytes = self.shared.counters.live_bytes();
+        let event = NewEvent {
+            event_type: Name::from("posthaste.storage.low"),
+            organization: Name::from(DEFAULT_ORGANIZATION),
+            source: None,
+            subject: None,
+            occurred_at: None,
+            event_id: None,
+            idempotency_key: None,
+            data: (&serde_json::json!({"live_bytes": live_bytes, "full": self.room == Room::None})).into(),
+        };
+        // Nobody waits for it.
+        let (reply, _) = oneshot::channel();
+        self.commit_group(Vec::new(), vec![Command::Accept { events: vec![event], reply }]);
+    }
+
+    /// The database failed. It is dropped, because redb refuses every write after
+    /// an I/O error, and opened anew. Answers what to tell whoever waited.
+    fn broke(&mut self, database: Arc<Database>, error: &StoreError) -> WriteError {
+        tracing::error!(%error, "the store failed; it is opened anew");
+        self.shared.put_database(None);
+        drop(database);
+        let _ = self.notices.blocking_send(Notice::Down);
+        error.to_publisher()
+    }
+
+    fn try_reopen(&mut self) {
+        match self.reopen_database() {
+            Ok(()) => {
+                tracing::info!("the store is open again");
+                // Before the engine reads on: it must not meet rows that these move.
+                let unsettled = std::mem::take(&mut self.unsettled);
+                self.work(unsettled, Vec::new());
+                let _ = self.notices.blocking_send(Notice::Up);
+            }
+            Err(error) => tracing::error!(%error, "the store cannot be opened; trying again"),
+        }
+    }
+
+    fn reopen_database(&mut self) -> Result<(), OpenError> {
+        let database = self.shared.open_database()?;
+        self.resume(&database)?;
+        self.shared.load(&database, false)?;
+        self.shared.put_database(Some(Arc::new(database)));
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some(database) = self.shared.database() else { return };
+        self.flushed_at = Timestamp::ZERO;
+        let closed = (|| {
+            let transaction = schema::begin(&database)?;
+            self.flush_if_due(&transaction)?;
+            schema::put_live_bytes(&transaction, self.shared.counters.live_bytes())?;
+            schema::mark_clean(&transaction)?;
+            transaction.commit().map_err(StoreError::from)
+        })();
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store could not be closed cleanly; it is checked at the next start");
+        }
+        self.shared.put_database(None);
+    }
+}
+
+/// Tells that nothing was done.
+fn refuse(command: Command) {
+    let answer = WriteError::Unavailable;
+    match command {
+        Command::Accept { reply, .. } => drop(reply.send(Err(answer))),
+        Command::Change { reply, .. } => drop(reply.send(Err(answer.into()))),
+        Command::Reopen { reply, .. } | Command::Cancel { reply, .. } => drop(reply.send(Err(answer.into()))),
+        Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
+    }
+}
