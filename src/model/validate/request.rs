@@ -274,8 +274,10 @@ fn check_tls(tls: &TlsSettings, faults: &Faults) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Event, Subscription};
     use crate::secret::Secret;
     use crate::time::Timestamp;
+    use proptest::prelude::*;
 
     /// The fields at fault once `change` was made to settings without one.
     fn faults_of(allow_http: bool, change: impl FnOnce(&mut Settings)) -> Vec<String> {
@@ -481,6 +483,36 @@ mod tests {
             (tls(None, Some(&cert), Some(&cert)), &["tls.client_key_pem"]),
         ] {
             assert_eq!(faults_of(false, |it| it.tls = tls), fields);
+        }
+    }
+
+    proptest! {
+        /// Where requests go is settled when a URL is accepted, not by an event.
+        #[test]
+        fn no_value_leads_an_accepted_url_elsewhere(
+            url in "https://(h\\.example|h\\.example:8443|(\\{x\\}|[/@:?#\\\\%.{}x]){1,3})(/|\\{x\\}|[?&=@:%.#\\\\a{}]){0,8}",
+            value in "[/?#%@:.\\\\a \t\r\n]{0,6}",
+        ) {
+            let mut subscription = Subscription::sample(1);
+            subscription.settings.url = url;
+            let faults = Faults::new();
+            check_url(&subscription.settings.url, false, &faults);
+            if !faults.is_empty() {
+                return Ok(());
+            }
+            let render = |value: &str| {
+                let event = Event::sample("a", &format!("{{\"x\":{}}}", json::quote(value)));
+                let delivery = event.id.delivery(subscription.number);
+                dialect::render(&subscription, &event, delivery, &[], Timestamp::ZERO).map(|outgoing| outgoing.url)
+            };
+            let parts = |url: &Url| {
+                let host = url.host_str().map(str::to_owned);
+                (url.scheme().to_owned(), url.username().to_owned(), host, url.port(), url.path().matches('/').count())
+            };
+            let plain = render("x").expect("an accepted URL renders");
+            if let Ok(filled) = render(value.as_str()) {
+                prop_assert_eq!(parts(&filled), parts(&plain));
+            }
         }
     }
 }
