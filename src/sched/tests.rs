@@ -163,7 +163,8 @@ impl World {
                     .collect();
                 let exhausted = heads.len() <= limit;
                 heads.truncate(limit);
-                let after = self.store_delay();
+                // Sooner than commits are told, or later: a read overtakes them both ways.
+                let after = Duration::from_millis(self.random.random_range(0..=3 * self.store_ms_max));
                 self.later(after, Input::Loaded { lane, generation, heads, exhausted });
             }
             Action::Settle { lane, head, settlement, .. } => {
@@ -526,7 +527,7 @@ fn a_backlog_is_read_in_pieces_and_idle_reads_nothing() {
 /// once the world heals.
 #[test]
 fn nothing_is_lost_or_doubled_whatever_the_timing() {
-    for seed in 0..60 {
+    for seed in 0..40 {
         let mut plan = StdRng::seed_from_u64(seed);
         let mut dice = StdRng::seed_from_u64(seed + 1000);
         let heals_at = Timestamp::from_millis(START) + seconds(600);
@@ -546,7 +547,7 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
         });
         let mut world = World::new(24, network);
         world.random = StdRng::seed_from_u64(seed);
-        world.store_ms_max = plan.random_range(0..300);
+        world.store_ms_max = plan.random_range(0..1_500);
         let lanes = plan.random_range(1..5u32);
         for lane in 1..=lanes {
             let mut with = settings(&format!("host{lane}"));
@@ -554,7 +555,7 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
             world.lane(lane, with);
         }
         let (mut published, mut cancelled) = (0, 0);
-        for _ in 0..150 {
+        for _ in 0..120 {
             let lane = plan.random_range(1..=lanes);
             match plan.random_range(0..20) {
                 0 => {
@@ -563,8 +564,8 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
                     world.lane(lane, with);
                 }
                 1..4 => world.lane(lane, settings(&format!("host{lane}"))),
-                4 => world.later(Duration::from_millis(world.store_ms_max), Input::Reset(Lane(lane))),
-                5 => {
+                4..6 => world.later(Duration::from_millis(world.store_ms_max), Input::Reset(Lane(lane))),
+                6 => {
                     let of_lane: Vec<(Lane, Key)> =
                         world.rows.keys().filter(|(row, _)| *row == Lane(lane)).copied().collect();
                     if !of_lane.is_empty() {
@@ -574,13 +575,13 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
                         world.later(Duration::from_millis(world.store_ms_max), Input::Removed(key.0, key.1));
                     }
                 }
-                6 => {
+                7 => {
                     world.step(Input::Hold(true));
                     world.run_for(Duration::from_millis(world.store_ms_max + 1));
                     world.step(Input::Hold(false));
                 }
                 _ => {
-                    let count = plan.random_range(0..80);
+                    let count = plan.random_range(0..150);
                     published += count;
                     // All at the same delay: commits are told in their order.
                     for _ in 0..count {

@@ -454,28 +454,32 @@ async fn retention_takes_events_with_all_that_belongs_to_them() {
     let failed = world.publish(event("1")).await;
     let pending = world.publish(event("1")).await;
     let reopened = world.publish(event("1")).await;
+    let open_again = world.publish(event("1")).await;
     world.settle(lane, head(&delivered), Settlement::Delivered).await;
     world.settle(lane, head(&failed), Settlement::Failed).await;
     world.settle(lane, head(&reopened), Settlement::Delivered).await;
+    world.settle(lane, head(&open_again), Settlement::Delivered).await;
     let retained = |world: &World| -> Vec<EventId> {
-        let all = [unmatched, delivered.id, failed.id, pending.id, reopened.id];
+        let all = [unmatched, delivered.id, failed.id, pending.id, reopened.id, open_again.id];
         all.into_iter().filter(|id| world.store.plain_event(*id).unwrap().is_some()).collect()
     };
     world.pass(DAY * 3 + HOUR);
     world.settled_down().await;
-    assert_eq!(retained(&world), [delivered.id, failed.id, pending.id, reopened.id]);
+    assert_eq!(retained(&world), [delivered.id, failed.id, pending.id, reopened.id, open_again.id]);
     world.pass(DAY * 2);
     world.store.reopen("test", reopened.id.delivery(lane)).await.unwrap();
+    world.store.reopen("test", open_again.id.delivery(lane)).await.unwrap();
     let (heads, _) = world.store.pending(lane, None, 10).unwrap();
     let head_again = heads.into_iter().find(|head| head.event == reopened.id).unwrap();
     world.settle(lane, head_again, Settlement::Delivered).await;
     world.pass(DAY * 2);
     world.settled_down().await;
-    assert_eq!(retained(&world), [failed.id, pending.id, reopened.id], "seven days after acceptance");
+    assert_eq!(retained(&world), [failed.id, pending.id, reopened.id, open_again.id], "seven days after acceptance");
     world.pass(DAY * 24);
     world.settled_down().await;
-    assert_eq!(retained(&world), [pending.id], "never while one is pending");
+    assert_eq!(retained(&world), [pending.id, open_again.id], "never while one is pending");
     world.settle(lane, head(&pending), Settlement::Failed).await;
+    world.store.cancel("test", open_again.id.delivery(lane)).await.unwrap();
     world.pass(DAY * 8);
     world.settled_down().await;
     assert_eq!(retained(&world), []);
