@@ -521,6 +521,74 @@ fn a_backlog_is_read_in_pieces_and_idle_reads_nothing() {
     assert_eq!(world.loads, loads);
 }
 
+/// A scheduler with one lane that has a backlog, and the read it asks for.
+fn reading() -> (Scheduler, u64) {
+    let mut scheduler = Scheduler::new(Capacity { concurrency_total: 64 });
+    let settings = Box::new(settings("a"));
+    let set = Input::LaneSet { lane: Lane(1), settings, consecutive_failures: 0, has_backlog: true };
+    let generation = read_asked_for(&scheduler.step(Timestamp::from_millis(START), &mut || 0.5, set));
+    (scheduler, generation.expect("a read"))
+}
+
+fn read_asked_for(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Load { generation, .. } => Some(*generation),
+        _ => None,
+    })
+}
+
+fn attempts_in(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Attempt(..))).count()
+}
+
+/// A read began before the commit of an outcome and came back after it: what it
+/// has of that delivery is no longer so.
+#[test]
+fn a_row_that_went_while_it_was_read_is_not_attempted() {
+    let now = Timestamp::from_millis(START);
+    let (mut scheduler, generation) = reading();
+    let mut step = |input| scheduler.step(now, &mut || 0.5, input);
+    let head = Head::fresh(Minter::after(None).mint(now, 0));
+    let lane = Lane(1);
+    let loaded = |generation| Input::Loaded { lane, generation, heads: vec![head], exhausted: true };
+    assert_eq!(attempts_in(&step(loaded(generation))), 1);
+    let again = read_asked_for(&step(Input::Reset(lane))).expect("a read from the start");
+    let report = Report::Made { began_at: now, outcome: answers(200), retry_after: None };
+    step(Input::Finished { lane, event: head.event, report });
+    step(Input::Settled { lane, event: head.event, next: None });
+    assert_eq!(attempts_in(&step(loaded(again))), 0, "it was delivered meanwhile");
+}
+
+/// More came in while a lane was read than it holds in memory: the rest is in the
+/// store, and must be read.
+#[test]
+fn what_came_in_beyond_the_window_while_reading_is_read_later() {
+    let now = Timestamp::from_millis(START);
+    let (mut scheduler, generation) = reading();
+    let mut minter = Minter::after(None);
+    let heads: Vec<Head> = (0..3 * LANE_HEADS_MAX).map(|_| Head::fresh(minter.mint(now, 0))).collect();
+    let lane = Lane(1);
+    let mut step = |input| scheduler.step(now, &mut || 0.5, input);
+    step(Input::Opened(lane, heads));
+    let mut actions = step(Input::Loaded { lane, generation, heads: Vec::new(), exhausted: true });
+    let mut attempted = 0;
+    while let Some(Action::Attempt(lane, head)) =
+        actions.iter().find(|action| matches!(action, Action::Attempt(..))).cloned()
+    {
+        attempted += attempts_in(&actions);
+        assert!(attempted <= LANE_HEADS_MAX);
+        let report = Report::Made { began_at: now, outcome: answers(200), retry_after: None };
+        actions.retain(|action| *action != Action::Attempt(lane, head));
+        let more = step(Input::Finished { lane, event: head.event, report });
+        attempted -= attempts_in(&actions);
+        actions.extend(more);
+        if read_asked_for(&actions).is_some() {
+            return;
+        }
+    }
+    panic!("{attempted} attempted, and the rest forgotten");
+}
+
 /// Random lanes, a store that answers late, a network that does anything, rows
 /// cancelled and lanes reset, disabled, enabled and held at random: no delivery is
 /// attempted twice at once or after its end, and all that can be are delivered
