@@ -559,36 +559,6 @@ fn a_row_that_went_while_it_was_read_is_not_attempted() {
     assert_eq!(attempts_in(&step(loaded(again))), 0, "it was delivered meanwhile");
 }
 
-/// More came in while a lane was read than it holds in memory: the rest is in the
-/// store, and must be read.
-#[test]
-fn what_came_in_beyond_the_window_while_reading_is_read_later() {
-    let now = Timestamp::from_millis(START);
-    let (mut scheduler, generation) = reading();
-    let mut minter = Minter::after(None);
-    let heads: Vec<Head> = (0..3 * LANE_HEADS_MAX).map(|_| Head::fresh(minter.mint(now, 0))).collect();
-    let lane = Lane(1);
-    let mut step = |input| scheduler.step(now, &mut || 0.5, input);
-    step(Input::Opened(lane, heads));
-    let mut actions = step(Input::Loaded { lane, generation, heads: Vec::new(), exhausted: true });
-    let mut attempted = 0;
-    while let Some(Action::Attempt(lane, head)) =
-        actions.iter().find(|action| matches!(action, Action::Attempt(..))).cloned()
-    {
-        attempted += attempts_in(&actions);
-        assert!(attempted <= LANE_HEADS_MAX);
-        let report = Report::Made { began_at: now, outcome: answers(200), retry_after: None };
-        actions.retain(|action| *action != Action::Attempt(lane, head));
-        let more = step(Input::Finished { lane, event: head.event, report });
-        attempted -= attempts_in(&actions);
-        actions.extend(more);
-        if read_asked_for(&actions).is_some() {
-            return;
-        }
-    }
-    panic!("{attempted} attempted, and the rest forgotten");
-}
-
 /// Random lanes, a store that answers late, a network that does anything, rows
 /// cancelled and lanes reset, disabled, enabled and held at random: no delivery is
 /// attempted twice at once or after its end, and all that can be are delivered
