@@ -115,7 +115,8 @@ impl Filler<'_> {
         Ok(rendered.text)
     }
 
-    /// `name=value&…`, at most `bytes_max` in all.
+    /// `name=value&…`, at most `bytes_max` in all. What stands around placeholders is
+    /// a value too: it is encoded as they are.
     fn pairs(
         &mut self,
         entries: &[(String, String)],
@@ -129,7 +130,7 @@ impl Filler<'_> {
             }
             text.extend(percent_encode(name));
             text.push('=');
-            text.push_str(&self.fill(template, Context::Encoded, what, bytes_max)?);
+            text.extend(percent_encode(&self.fill(template, Context::Plain, what, bytes_max)?));
             check_size(what, text.len(), bytes_max)?;
         }
         Ok(text)
@@ -248,8 +249,8 @@ mod tests {
                 Some("application/x-www-form-urlencoded"),
             ),
             (
-                |it| (it.content_type, it.form) = (ContentType::Form, Some(pairs(&[("a b", "{a}"), ("c", "")]))),
-                "a%20b=x%26y&c=",
+                |it| (it.content_type, it.form) = (ContentType::Form, Some(pairs(&[("a b", "{a}"), ("c", "1 & 2")]))),
+                "a%20b=x%26y&c=1%20%26%202",
                 Some("application/x-www-form-urlencoded"),
             ),
         ];
@@ -271,7 +272,7 @@ mod tests {
                 "/a?q%201=%26%3D%C3%A9&z=1",
             ),
             ("https://h.example/a?b=1", Some(vec![("c", "{x}")]), "{}", "/a?b=1&c="),
-            ("https://h.example/a?", Some(vec![("c", "2")]), "{}", "/a?c=2"),
+            ("https://h.example/a?", Some(vec![("c", "2&d=#{x}")]), r#"{"x":3}"#, "/a?c=2%26d%3D%233"),
             ("https://h.example/a/{x}/b", None, "{}", "/a//b"),
             ("https://h.example/a/x{x}", None, r#"{"x":".."}"#, "/a/x.."),
         ] {
