@@ -6,6 +6,7 @@
 //! comes in beyond the window is left to the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use crate::id::EventId;
 use crate::limits::{LANE_HEADS_MAX, LANE_UNSETTLED_MAX};
@@ -137,7 +138,7 @@ impl LaneState {
     }
 
     fn hold_head(&mut self, now: Timestamp, head: Head) {
-        let ready_at = head.due.min(now + self.settings.retry.delay_longest());
+        let ready_at = ready_at(&head, head.due, now, self.settings.retry.delay_longest());
         self.heads.insert(head.key(), ReadyHead { head, ready_at });
         if self.heads.len() > self.window() {
             self.heads.pop_last();
@@ -308,11 +309,18 @@ impl LaneState {
     pub(super) fn pull_in(&mut self, now: Timestamp) {
         let longest = self.settings.retry.delay_longest();
         for ready in self.heads.values_mut() {
-            ready.ready_at = ready.ready_at.min(now + longest);
+            ready.ready_at = ready_at(&ready.head, ready.ready_at, now, longest);
         }
         self.paused_until = self.paused_until.min(now + self.settings.retry.max_delay);
         self.rate.pull_in(now, longest);
         self.breaker.pull_in(now);
         self.blame.pull_in(now);
     }
+}
+
+/// When a head that was to run at `at` may run. By a clock that was set back since
+/// it lies too far ahead: no delay is longer than `longest`, and what never failed
+/// waits for nothing.
+fn ready_at(head: &Head, at: Timestamp, now: Timestamp, longest: Duration) -> Timestamp {
+    at.min(if head.failures == 0 { now } else { now + longest })
 }

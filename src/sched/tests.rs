@@ -464,7 +464,8 @@ fn a_subscription_that_expires_is_disabled_on_time() {
 fn a_clock_that_was_wrong_does_not_stall_what_it_made_due_far_away() {
     let mut world = World::new(64, always(200));
     // A row from a clock that was a year ahead.
-    let head = Head { due: world.now + seconds(365 * 86_400), ..Head::fresh(world.minter.mint(world.now, 0)) };
+    let due = world.now + seconds(365 * 86_400);
+    let head = Head { due, attempts: 1, failures: 1, ..Head::fresh(world.minter.mint(world.now, 0)) };
     world.rows.insert((Lane(1), head.key()), head);
     let longest = policy().delay_longest();
     world.lane(1, settings("a"));
