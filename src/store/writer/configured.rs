@@ -14,7 +14,7 @@ use crate::store::tables::{AUDIT, CREATION, JOB};
 use crate::store::{Notice, Room, StoreError, schema, settings};
 
 use super::Writer;
-use super::effects::Effects;
+use super::effects::{Effects, StatsChange};
 
 impl Writer {
     pub(super) fn commit_change(&mut self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
@@ -89,7 +89,13 @@ impl Writer {
         }
         let Plan { row, changed, .. } = plan;
         match &row {
-            Row::Subscription(subscription) => effects.notices.insert(0, Notice::LaneSet(subscription.clone())),
+            Row::Subscription(subscription) => {
+                let before = self.shared.registry().lane(subscription.number).map(|before| before.is_enabled());
+                if before == Some(false) && subscription.is_enabled() {
+                    effects.stats.push((subscription.number, StatsChange::Enabled));
+                }
+                effects.notices.insert(0, Notice::LaneSet(subscription.clone()));
+            }
             Row::NoSubscription(subscription) => {
                 effects.notices.insert(0, Notice::LaneRemoved(subscription.number));
                 self.shared.lanes().remove(&subscription.number);

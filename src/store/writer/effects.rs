@@ -18,8 +18,14 @@ pub(super) struct Effects {
 
 pub(super) enum StatsChange {
     Triggered(Timestamp),
-    Attempted { failed: Option<(Timestamp, FailureCode)>, at: Timestamp, consecutive_failures: u32 },
+    Attempted {
+        failed: Option<(Timestamp, FailureCode)>,
+        at: Timestamp,
+        consecutive_failures: u32,
+    },
     Pending(i64),
+    /// It was enabled again: its failures are forgotten.
+    Enabled,
 }
 
 impl Effects {
@@ -49,6 +55,7 @@ impl StatsChange {
                     None => stats.last_success_at = Some(at),
                 }
             }
+            StatsChange::Enabled => stats.consecutive_failures = 0,
             StatsChange::Pending(change) => stats.pending = stats.pending.saturating_add_signed(change),
         }
     }

@@ -321,7 +321,9 @@ impl Writer {
                 // Before the engine reads on: it must not meet rows that these move.
                 let unsettled = std::mem::take(&mut self.unsettled);
                 self.work(unsettled, Vec::new());
-                let _ = self.notices.blocking_send(Notice::Up);
+                if self.shared.database().is_some() {
+                    let _ = self.notices.blocking_send(Notice::Up);
+                }
             }
             Err(error) => tracing::error!(%error, "the store cannot be opened; trying again"),
         }
