@@ -184,9 +184,7 @@ pub(super) fn deliveries(
         let event = EventId::from_key(*key.value());
         let summary = decode_event_summary(value.value())?;
         seen += 1;
-        if !is_type(query.event_type.as_ref(), summary.event_type) {
-            last = Some(event.delivery(Lane(0)));
-        } else {
+        if is_type(query.event_type.as_ref(), summary.event_type) {
             let lanes = match query.lane {
                 Some(lane) => vec![lane.0],
                 None => tables.lanes_of(event, &summary.lanes)?,
@@ -202,8 +200,9 @@ pub(super) fn deliveries(
                 }
                 seen += 1;
                 last = Some(id);
-                let organization = owner(Lane(lane)).unwrap_or_else(|| Name::from(summary.organization));
-                if !is_of(query.organizations.as_deref(), &organization) {
+                let organization = Name::from(summary.organization);
+                let owner = owner(Lane(lane)).unwrap_or_else(|| organization.clone());
+                if !is_of(query.organizations.as_deref(), &owner) {
                     continue;
                 }
                 let Some(delivery) = tables.delivery(id, &summary.lanes)? else { continue };
@@ -213,6 +212,9 @@ pub(super) fn deliveries(
                 }
             }
         }
+        // Behind every delivery of the event, of which there may be none: lanes count
+        // from 1, and 0 would make no delivery's id.
+        last = Some(event.delivery(Lane(1)));
         if seen >= PAGE_SCAN_MAX {
             page.next = last;
             return Ok(page);
