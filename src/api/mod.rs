@@ -73,7 +73,11 @@ fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
     let router = Arc::new(Router::new(routes));
     Arc::new(move |request| {
         let (state, router) = (state.clone(), router.clone());
-        Box::pin(async move { answer(state, &router, request).await })
+        Box::pin(async move {
+            let response = answer(state.clone(), &router, request).await;
+            state.metrics.answered(response.status().as_u16());
+            response
+        })
     })
 }
 

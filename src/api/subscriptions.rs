@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::auth::Role;
 use crate::dialect;
 use crate::http::{self, Code, HeaderValue, Problem, Response, StatusCode, header};
 use crate::id::Lane;
@@ -15,7 +16,7 @@ use crate::model::{
     DEFAULT_ORGANIZATION, Fault, ManagedBy, Settings, SigningSecret, Status, StatusReason, Subscription,
 };
 use crate::pattern::is_event_type;
-use crate::secret::Secret;
+use crate::secret::{MASK, Secret};
 use crate::store::command::{Change, ChangeError, Changed};
 
 use super::call::{Call, page, random, take_page};
@@ -88,7 +89,11 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
         return Err(Problem::from(ChangeError::IdempotencyConflict));
     }
     let mut shown = show(&subscription, &call.state.store.stats(subscription.number));
-    shown["secret"] = json!(subscription.secrets.last().map(|current| current.secret.expose()));
+    shown["secret"] = json!(subscription.secrets.last().map(|current| {
+        // Asked again later, this is not the answer that made what was rotated in since.
+        let is_its_own = current.created_at == subscription.created_at;
+        if is_its_own || call.caller.may(Role::Secrets) { current.secret.expose() } else { MASK }
+    }));
     let mut response = http::json(if replayed { StatusCode::OK } else { StatusCode::CREATED }, &shown);
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/subscriptions/{}", subscription.id)) {
         response.headers_mut().insert(header::LOCATION, location);
