@@ -1,29 +1,56 @@
 //! From an event published to a request received: the daemon in this process, real
 //! sockets, real TLS, a clock that the tests set.
-
+//!
+//! - `request`: what is sent, byte for byte; `signing`: what proves who sent it.
+//! - `endpoint`: to whom it is sent, and to whom never.
+//! - `matching`: which events a subscription gets, and what is kept from it.
+//! - `retrying`: when it is sent again; `lanes`: what one receiver costs the others.
+//! - `lifecycle`: disabled, expired, deleted, replayed, reloaded, restarted.
+//! - `operational`: what the daemon tells of itself.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
-use serde_json::json;
-use standardwebhooks::Webhook;
+mod endpoint;
+mod lanes;
+mod lifecycle;
+mod matching;
+mod operational;
+mod request;
+mod retrying;
+mod signing;
+
+use serde_json::{Value, json};
 use support::{Daemon, Receiver};
 
-#[tokio::test]
-async fn the_published_library_verifies_what_arrives_and_refuses_what_was_changed() {
-    let daemon = Daemon::start().await;
-    let mut receiver = Receiver::start().await;
-    let subscription = daemon.subscribe(json!({"url": receiver.url})).await;
-    let secret = subscription["secret"].as_str().expect("shown on create");
-    // The library checks the time stamp against the machine's clock.
-    daemon.clock.set(posthaste::time::Clock::system().now());
-    let accepted = daemon.publish("door.opened", json!({"door": 7})).await;
-    let received = receiver.next().await;
-    let webhook = Webhook::new(secret).expect("a secret of the specification's form");
-    assert!(webhook.verify(&received.body, &received.headers).is_ok());
-    assert_eq!(received.header("webhook-id"), accepted["id"].as_str().expect("an id"));
-    let mut tampered = received.body.to_vec();
-    tampered[10] ^= 1;
-    assert!(webhook.verify(&tampered, &received.headers).is_err());
+/// The API's path of a subscription.
+fn path_of(subscription: &Value) -> String {
+    format!("/v1/subscriptions/{}", subscription["id"].as_str().unwrap())
+}
+
+/// Waits until a subscription has that status. Answers the code of its reason.
+async fn status_becomes(daemon: &Daemon, subscription: &Value, status: &str) -> String {
+    let shown = daemon.until(&path_of(subscription), |it| it["status"] == status).await;
+    shown["status_reason"]["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The only witness that nothing came is what came after it: another subscription,
+/// whose event is delivered once everything due before it was begun.
+struct Witness {
+    receiver: Receiver,
+}
+
+impl Witness {
+    async fn start(daemon: &Daemon) -> Witness {
+        let receiver = Receiver::start().await;
+        daemon.subscribe(json!({"url": receiver.url, "events": ["witness"]})).await;
+        Witness { receiver }
+    }
+
+    async fn passes(&mut self, daemon: &Daemon) {
+        daemon.publish("witness", Value::Null).await;
+        self.receiver.next().await;
+    }
 }

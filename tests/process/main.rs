@@ -1,6 +1,18 @@
 //! The real binary: killed, stopped, told to reload, held wrong.
-
+//!
+//! - `daemon`: a daemon as a child process; `line`: the command line and what it
+//!   refuses; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
+//!   `listeners`: TLS and Unix sockets; `silence`: what is never written.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod crash;
+mod daemon;
+mod line;
+mod listeners;
+mod load;
+mod signals;
+mod silence;

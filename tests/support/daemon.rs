@@ -99,9 +99,45 @@ impl Daemon {
         self.run().await;
     }
 
+    /// Starts it after a stop, on the same store and another port.
+    pub async fn start_again(&mut self) {
+        self.run().await;
+    }
+
     /// Lets the daemon's clock go on.
     pub fn pass(&self, span: Duration) {
         self.clock.set(self.clock.now() + span);
+    }
+
+    /// Sets the daemon's clock to a time as the API spells it.
+    pub fn pass_to(&self, time: &Value) {
+        self.clock.set(time.as_str().expect("a time").parse().unwrap());
+    }
+
+    /// Publishes an event of that type and data. Answers where its delivery to
+    /// `subscription` is.
+    pub async fn deliver(&self, subscription: &Value, event_type: &str, data: Value) -> String {
+        let event = self.publish(event_type, data).await;
+        self.delivery(subscription, &event).await
+    }
+
+    /// Where the delivery of an event that was published to a subscription is.
+    pub async fn delivery(&self, subscription: &Value, event: &Value) -> String {
+        let list = format!("/v1/subscriptions/{}/deliveries?limit=500", subscription["id"].as_str().unwrap());
+        let found = self.get(&list).await.expect(200);
+        let mut deliveries = found["data"].as_array().unwrap().iter();
+        let delivery = deliveries.find(|delivery| delivery["event"]["id"] == event["id"]).expect("a delivery");
+        format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap())
+    }
+
+    /// The delivery at `path` once that many attempts at it were recorded.
+    pub async fn attempted(&self, path: &str, attempts: u32) -> Value {
+        self.until(path, |delivery| delivery["attempts"] == attempts).await
+    }
+
+    /// The delivery at `path` once it is in that state.
+    pub async fn in_state(&self, path: &str, state: &str) -> Value {
+        self.until(path, |delivery| delivery["state"] == state).await
     }
 
     /// Sends a request as it is.

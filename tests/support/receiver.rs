@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
@@ -22,15 +24,40 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// See [`Authority`].
-pub fn authority() -> &'static Authority {
-    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
+/// A certificate for this machine and its key, in PEM.
+pub struct Identity {
+    pub cert_pem: String,
+    pub key_pem: String,
+}
+
+impl Authority {
+    /// An authority that nobody trusts yet.
+    pub fn unknown() -> Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { pem, issuer: Issuer::new(params, key) }
-    });
+    }
+
+    /// A certificate for `localhost`, signed by this authority.
+    pub fn identity(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity { cert_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+
+    fn roots(&self) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+}
+
+/// See [`Authority`].
+pub fn authority() -> &'static Authority {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::unknown);
     &AUTHORITY
 }
 
@@ -100,19 +127,29 @@ impl Receiver {
 
     /// Answers what `answers` says of a request and its number, from 0, over TLS.
     pub async fn answering(answers: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static) -> Receiver {
-        let authority = authority();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Receiver::showing(&authority().identity(), None, answers).await
+    }
+
+    /// The same with this certificate, and only for callers that show one by
+    /// `clients`, where that is given.
+    pub async fn showing(
+        identity: &Identity,
+        clients: Option<&Authority>,
+        answers: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
+    ) -> Receiver {
+        let chain = vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
             .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), provider).build().unwrap(),
+            ),
+        };
+        let config = builder.with_single_cert(chain, key).unwrap();
         Receiver::listen(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(answers)).await
     }
 
