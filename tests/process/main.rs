@@ -4,7 +4,6 @@
 //!   refuses; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
 //!   `listeners`: TLS and Unix sockets; `silence`: what is never written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
