@@ -8,7 +8,6 @@
 //! - `lifecycle`: disabled, expired, deleted, replayed, reloaded, restarted.
 //! - `operational`: what the daemon tells of itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
