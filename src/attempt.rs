@@ -55,7 +55,8 @@ impl Performer {
             missing: Vec::new(),
             response_body: Bytes::new(),
         };
-        let request = match dialect::render(subscription, event, delivery, &config.secrecy, started_at) {
+        let rendered = dialect::render(subscription, event, delivery, &config.secrecy, &config.dialects, started_at);
+        let request = match rendered {
             Ok(request) => request,
             Err(error) => {
                 attempt.outcome = not_rendered(&error);
@@ -118,11 +119,7 @@ impl Performer {
 
 /// Whether the format takes the status for success.
 fn judge(subscription: &Subscription, status: u16) -> AttemptOutcome {
-    let is_success = match dialect::find(subscription.settings.format) {
-        Some(dialect) => dialect.is_success(status),
-        None => (200..300).contains(&status),
-    };
-    if is_success {
+    if dialect::find(subscription.settings.format).is_success(status) {
         AttemptOutcome::Success { status }
     } else {
         let detail = format!("the receiver answered {status}");
@@ -137,7 +134,7 @@ fn pause_asked_for(answer: &Answer, now: Timestamp) -> Option<Duration> {
 fn not_rendered(error: &RenderError) -> AttemptOutcome {
     let code = match error {
         RenderError::TooLarge { .. } => FailureCode::TooLarge,
-        RenderError::UnknownFormat(_) | RenderError::Url(_) => FailureCode::Render,
+        RenderError::Envelope(_) | RenderError::Url(_) => FailureCode::Render,
     };
     AttemptOutcome::Failure { code, status: None, detail: error.to_string().chars().take(DETAIL_CHARS_MAX).collect() }
 }

@@ -5,13 +5,15 @@
 //! the index is keyed by owner (organization or source) and by pattern. Holds no
 //! storage: the store keeps it in step with what it commits.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::dialect;
 use crate::filter;
 use crate::id::{Lane, SubscriptionId};
 use crate::limits::ORGANIZATION_DEPTH_MAX;
-use crate::model::{Event, EventType, Name, OPERATIONAL_PREFIX, Organization, Scope, Source, Subscription};
+use crate::model::{Event, EventType, Name, OPERATIONAL_PREFIX, Organization, Scope, Settings, Source, Subscription};
 use crate::pattern::Pattern;
 use crate::secrecy::{self, Rule};
 
@@ -96,6 +98,12 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// One that knows the event types that come with the formats.
+    pub fn with_catalog() -> Registry {
+        let entries = dialect::catalog().iter().map(|entry| (entry.name.clone(), entry.clone()));
+        Registry { event_types: entries.collect(), ..Registry::default() }
+    }
+
     /// The organization of that id.
     pub fn organization(&self, id: &str) -> Option<&Organization> {
         self.organizations.get(id)
@@ -270,7 +278,7 @@ impl Registry {
         self.remove_subscription(subscription.number);
         for owner in owners(&subscription) {
             let patterns = self.index.entry(owner).or_default();
-            for pattern in &subscription.settings.events {
+            for pattern in patterns_of(&subscription.settings).iter() {
                 patterns.lanes_mut(pattern).insert(subscription.number);
             }
         }
@@ -284,7 +292,7 @@ impl Registry {
         self.by_id.remove(&subscription.id);
         for owner in owners(&subscription) {
             let Some(patterns) = self.index.get_mut(&owner) else { continue };
-            for pattern in &subscription.settings.events {
+            for pattern in patterns_of(&subscription.settings).iter() {
                 patterns.lanes_mut(pattern).remove(&lane);
                 patterns.drop_empty(pattern);
             }
@@ -334,7 +342,7 @@ impl Registry {
             }
         };
         in_scope
-            && settings.events.iter().any(|pattern| pattern.matches(&event.event_type))
+            && patterns_of(settings).iter().any(|pattern| pattern.matches(&event.event_type))
             && passes_filter(subscription, event, rules)
     }
 
@@ -353,6 +361,22 @@ fn owners(subscription: &Subscription) -> Vec<Owner> {
         Scope::Sources(sources) => {
             sources.iter().map(|source| Owner::Source(organization.clone(), source.clone())).collect()
         }
+    }
+}
+
+/// The patterns of a subscription, and the other names that its format's vendor has
+/// for what they name.
+fn patterns_of(settings: &Settings) -> Cow<'_, [Pattern]> {
+    let dialect = dialect::find(settings.format);
+    let other = |pattern: &Pattern| match pattern {
+        Pattern::Exact(name) => dialect.other_name(name).map(Pattern::Exact),
+        Pattern::All | Pattern::Below(_) => None,
+    };
+    let others: Vec<Pattern> = settings.events.iter().filter_map(other).collect();
+    if others.is_empty() {
+        Cow::Borrowed(&settings.events)
+    } else {
+        [settings.events.as_slice(), &others].concat().into()
     }
 }
 
@@ -561,6 +585,7 @@ mod tests {
                 category: String::new(),
                 example: crate::json::Json::NULL,
                 fields: fields.map(|fields| fields.into_iter().map(str::to_owned).collect()),
+                format: None,
                 built_in: false,
                 created_at: Timestamp::ZERO,
                 updated_at: Timestamp::ZERO,

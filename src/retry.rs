@@ -59,7 +59,8 @@ impl Policy {
     /// What follows from a failed attempt.
     pub fn after_failure(&self, failure: &Failure, chance: f64) -> Verdict {
         let horizon = self.horizon(failure.opened_at);
-        if failure.began_at >= horizon || self.transient_only && is_permanent(failure.status) {
+        let is_hopeless = failure.code == FailureCode::TooLarge || self.transient_only && is_permanent(failure.status);
+        if failure.began_at >= horizon || is_hopeless {
             return Verdict::GiveUp;
         }
         Verdict::RetryAt((failure.ended_at + self.delay(failure.failures, chance)).min(horizon))
@@ -82,6 +83,8 @@ pub struct Failure {
     pub ended_at: Timestamp,
     /// How many attempts of the delivery failed since it was opened, this one included.
     pub failures: u32,
+    /// What went wrong. A request that is too large to be sent stays so.
+    pub code: FailureCode,
     /// The HTTP status, where one came.
     pub status: Option<u16>,
 }
@@ -163,7 +166,14 @@ mod tests {
     }
 
     fn failure(began: u64, ended: u64, failures: u32) -> Failure {
-        Failure { opened_at: at(0), began_at: at(began), ended_at: at(ended), failures, status: None }
+        Failure {
+            opened_at: at(0),
+            began_at: at(began),
+            ended_at: at(ended),
+            failures,
+            code: FailureCode::Status,
+            status: None,
+        }
     }
 
     #[test]
@@ -210,6 +220,12 @@ mod tests {
             assert_eq!(transient_only.after_failure(&failure, 0.5) == Verdict::GiveUp, gives_up, "{status:?}");
             assert_ne!(policy().after_failure(&failure, 0.5), Verdict::GiveUp, "{status:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_is_given_up_at_once() {
+        let failure = Failure { code: FailureCode::TooLarge, ..failure(0, 1, 1) };
+        assert_eq!(policy().after_failure(&failure, 0.5), Verdict::GiveUp);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl From<AcceptError> for Problem {
                 Problem::new(Code::IdempotencyConflict).detail(detail).member("event", json!(first.to_string()))
             }
             AcceptError::UnknownOrganization => Problem::new(Code::NotFound).detail(detail),
+            AcceptError::Unsendable(message) => Problem::faults(vec![Fault::new("data", message)]),
         }
     }
 }

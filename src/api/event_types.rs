@@ -5,11 +5,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::dialect;
 use crate::http::{self, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::json::Json;
 use crate::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
-use crate::model::{EventType, Name, OPERATIONAL_PREFIX};
+use crate::model::{EventType, Format, Name, OPERATIONAL_PREFIX};
 use crate::pattern::is_event_type;
 use crate::store::command::{Change, Changed};
 
@@ -26,16 +27,24 @@ struct Shown<'a> {
     category: &'a str,
     example: &'a RawValue,
     fields: Option<&'a [String]>,
+    /// The format's own placeholders, beside the fields.
+    placeholders: &'static [&'static str],
+    format: Option<&'static str>,
     built_in: bool,
-    created_at: String,
-    updated_at: String,
+    created_at: Option<String>,
+    updated_at: Option<String>,
 }
 
 /// `GET /v1/event-types`: by name.
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
     let after: Option<String> = call.query.cursor()?;
     let registry = call.registry();
-    let entries = registry.event_types().filter(|entry| after.as_deref().is_none_or(|after| *entry.name > *after));
+    let wanted = call.query.get("format");
+    let is_listed = |entry: &&EventType| {
+        after.as_deref().is_none_or(|after| *entry.name > *after)
+            && wanted.is_none_or(|wanted| entry.format.map_or("none", Format::as_str) == wanted)
+    };
+    let entries = registry.event_types().filter(is_listed);
     let (rows, next) = take_page(entries, call.query.limit(), |entry| entry.name.to_string());
     Ok(page(rows.into_iter().map(show).collect(), next))
 }
@@ -58,7 +67,7 @@ fn read(name: &str, body: &Map<String, Value>) -> Result<Change, Problem> {
         faults.add("name", "must be an event type such as \"door.opened\", not one of Posthaste's own");
     }
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["name", "built_in", "created_at", "updated_at"]);
+    fields.ignore(&["name", "placeholders", "format", "built_in", "created_at", "updated_at"]);
     let description = text(&fields, "description", DESCRIPTION_CHARS_MAX);
     let category = line(&fields, "category", 0, NAME_CHARS_MAX).unwrap_or_default();
     let example = fields.raw("example").map_or(Json::NULL, Json::from);
@@ -98,8 +107,10 @@ fn show(entry: &EventType) -> Shown<'_> {
         category: &entry.category,
         example: raw(&entry.example),
         fields: entry.fields.as_deref(),
+        placeholders: entry.format.map(|format| dialect::find(format).placeholders()).unwrap_or_default(),
+        format: entry.format.map(Format::as_str),
         built_in: entry.built_in,
-        created_at: entry.created_at.to_string(),
-        updated_at: entry.updated_at.to_string(),
+        created_at: (!entry.built_in).then(|| entry.created_at.to_string()),
+        updated_at: (!entry.built_in).then(|| entry.updated_at.to_string()),
     }
 }

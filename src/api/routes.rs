@@ -5,7 +5,7 @@
 use crate::auth::Role::{Admin, Manage, Publish, Read, Secrets};
 use crate::http::Method;
 use crate::limits::{BATCH_BYTES_MAX, EVENT_BYTES_MAX};
-use crate::model::{DeliveryState, Status};
+use crate::model::{DeliveryState, Format, Status};
 
 use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
@@ -40,9 +40,16 @@ const VERIFY: Parameter =
     parameter("verify", Kind::Boolean, "true: a test event must succeed before anything is enabled at a URL");
 const IDEMPOTENCY_KEY: Parameter =
     parameter("idempotency-key", Kind::Header, "the same request again with the same key makes nothing new");
+const OF_FORMAT: Parameter =
+    parameter("format", Kind::Choice(formats), "only those of this format's vendor; none: of no vendor");
 const IF_MATCH: Parameter = parameter("if-match", Kind::Header, "the ETag that the change was made from");
 
 const PAGED: &[Parameter] = &[LIMIT, CURSOR];
+
+/// What `format` may be, where a list asks for it.
+fn formats() -> String {
+    format!("{}, none", Format::names())
+}
 
 const OK: u16 = 200;
 const CREATED: u16 = 201;
@@ -253,7 +260,7 @@ fn catalog_routes() -> Vec<Route> {
             |call| Box::pin(event_types::list(call)),
             &[(OK, "a page", Shape::Page("EventType"))],
         )
-        .reads(PAGED),
+        .reads(&[LIMIT, CURSOR, OF_FORMAT]),
         get(
             EVENT_TYPE,
             Access::Role(Read),

@@ -33,12 +33,12 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 pub(super) async fn rotate(call: Call) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     let wanted = read(&call.object()?)?;
-    let dialect = dialect::find(subscription.settings.format).ok_or_else(|| {
-        let detail = format!("the format {} is not spoken by this version", subscription.settings.format);
-        Problem::new(Code::WrongState).detail(detail)
-    })?;
+    let dialect = dialect::find(subscription.settings.format);
     let secret = match wanted.secret {
-        None => dialect.generate_secret(&random()?),
+        None => dialect.generate_secret(&random()?).ok_or_else(|| {
+            let detail = format!("the format {} signs nothing", subscription.settings.format);
+            Problem::new(Code::WrongState).detail(detail)
+        })?,
         Some(secret) => {
             dialect.check_secret(&secret).map_err(|message| Problem::faults(vec![Fault::new("secret", message)]))?;
             secret

@@ -86,7 +86,7 @@ pub(super) fn parse(body: &Map<String, Value>, previous: Option<&Subscription>) 
     let faults = Faults::new();
     let fields = Fields::new("", body, &faults);
     fields.ignore(READ_ONLY);
-    let format = fields.one_of("format", &dialect::available(), Format::from_name).unwrap_or(Format::Standard);
+    let format = fields.one_of("format", &Format::names(), Format::from_name).unwrap_or(Format::Standard);
     let url = required(&fields, "url", fields.string("url")).unwrap_or_default().to_owned();
     let mut keeper = Keeper { previous: previous.map(|previous| &previous.settings), url: &url, refused: Vec::new() };
     let headers = read_headers(&fields, &mut keeper);
@@ -376,11 +376,9 @@ fn whole(fields: &Fields<'_>, name: &'static str, max: u32) -> Option<u32> {
     fields.integer(name, 1..=u64::from(max)).and_then(|number| u32::try_from(number).ok())
 }
 
-/// A format must be spoken, and take the secrets that are there.
+/// A format must take the secrets that are there.
 fn check_format(fields: &Fields<'_>, format: Format, previous: Option<&Subscription>) {
-    let Some(dialect) = dialect::find(format) else {
-        return fields.fault("format", format!("must be one of {}", dialect::available()));
-    };
+    let dialect = dialect::find(format);
     let Some(previous) = previous.filter(|previous| previous.settings.format != format) else { return };
     if previous.secrets.is_empty() && !dialect.allows_unsigned() {
         fields.fault("format", format!("cannot become {format}, because there is no secret: rotate in one first"));

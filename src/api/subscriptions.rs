@@ -61,18 +61,16 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let (draft, mut refusal) = parse(&call.object()?, None);
     let settings = draft.settings;
     let dialect = dialect::find(settings.format);
-    refusal.add(dialect.and_then(|dialect| check_new_secret(&draft.secret, dialect)).into_iter().collect());
+    refusal.add(check_new_secret(&draft.secret, dialect).into_iter().collect());
     let is_unsigned = matches!(draft.secret, WantedSecret::Unsigned);
     refusal.add(check_settings(&call, &settings, is_unsigned));
     refusal.add(check_organization(&call, &settings));
     refusal.into_result()?;
-    // `parse` refuses formats that are not spoken.
-    let dialect = dialect.ok_or_else(|| Problem::new(Code::Internal))?;
     if let Some(role) = role_needed(&settings, None) {
         call.require(role)?;
     }
     let secret = match draft.secret {
-        WantedSecret::Unsaid => Some(dialect.generate_secret(&random()?)),
+        WantedSecret::Unsaid => dialect.generate_secret(&random()?),
         WantedSecret::Unsigned => None,
         WantedSecret::Chosen(secret) => Some(secret),
     };
@@ -181,7 +179,7 @@ async fn verify_update(
     becomes: Status,
 ) -> Result<(), Problem> {
     let is_new_target = !current.is_enabled() || settings.url != current.settings.url;
-    let is_wanted = dialect::find(settings.format).is_some_and(|dialect| trial::is_wanted(call, dialect));
+    let is_wanted = trial::is_wanted(call, dialect::find(settings.format));
     if becomes == Status::Enabled && is_new_target && is_wanted {
         trial::verify(call, settings, current.secrets.clone()).await?;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::attempt::Performer;
-use crate::dialect::Dialect;
+use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::json::Json;
@@ -15,20 +15,12 @@ use crate::time::Timestamp;
 
 use super::call::{Call, random};
 
-/// The type of test events where nobody names one.
-pub(super) const TEST_TYPE: &str = "posthaste.test";
-
-/// The data of test events whose type has no example.
-fn default_data() -> Json {
-    Json::from(&json!({"message": "This is a test event from Posthaste."}))
-}
-
 /// Lanes of subscriptions that do not exist (yet): the upper half of the numbers,
 /// which no real lane reaches. So a trial shares no cached token with anybody.
 const PROVISIONAL: u32 = 1 << 31;
 
-/// A test event for `subscription`. `example` is the catalog's data of its type.
-fn test_event(organization: &Name, event_type: Name, example: Option<Json>, now: Timestamp, random: [u8; 8]) -> Event {
+/// A test event of that type and data.
+fn test_event(organization: &Name, event_type: Name, data: Json, now: Timestamp, random: [u8; 8]) -> Event {
     Event {
         id: Minter::after(None).mint(now, u64::from_be_bytes(random)),
         event_type,
@@ -37,19 +29,23 @@ fn test_event(organization: &Name, event_type: Name, example: Option<Json>, now:
         subject: None,
         occurred_at: now,
         event_id: None,
-        data: example.filter(|data| !data.is_null()).unwrap_or_else(default_data),
+        data,
     }
 }
 
-/// Sends a test event of that type, and answers with the attempt.
+/// Sends a test event of that type (the format's own where none is named) with the
+/// catalog's example as its data, and answers with the attempt.
 pub(super) async fn send(
     call: &Call,
     subscription: &Arc<Subscription>,
     event_type: Option<&str>,
 ) -> Result<Attempt, Problem> {
-    let event_type = Name::from(event_type.unwrap_or(TEST_TYPE));
-    let example = call.registry().event_type(&event_type).map(|entry| entry.example.clone());
-    let event = test_event(&subscription.settings.organization, event_type, example, call.now(), random()?);
+    let (own_type, own_data) = dialect::find(subscription.settings.format).test_event(subscription);
+    let event_type = event_type.filter(|named| *named != own_type);
+    let example = event_type.and_then(|named| call.registry().event_type(named).map(|entry| entry.example.clone()));
+    let data = example.filter(|data| !data.is_null()).unwrap_or(own_data);
+    let event_type = Name::from(event_type.unwrap_or(own_type));
+    let event = test_event(&subscription.settings.organization, event_type, data, call.now(), random()?);
     let delivery = event.id.delivery(subscription.number);
     let performer: &Performer = &call.state.performer;
     Ok(performer.perform(subscription, &event, delivery, 1).await.attempt)
@@ -110,17 +106,5 @@ mod tests {
             assert_eq!((&value["status"], &value["outcome"]), (&json!(422), &told));
             assert!(!value.to_string().contains("of the body"));
         }
-    }
-
-    #[test]
-    fn a_test_event_carries_the_catalogs_example_where_there_is_one() {
-        let make = |example| {
-            let organization = Name::from("acme");
-            test_event(&organization, Name::from("door.opened"), example, Timestamp::from_millis(5), [9; 8]).data
-        };
-        let example = Json::from(&json!({"door": 1}));
-        assert_eq!(make(Some(example.clone())), example);
-        assert_eq!(make(Some(Json::NULL)), default_data());
-        assert_eq!(make(None), default_data());
     }
 }

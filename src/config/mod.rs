@@ -6,6 +6,7 @@
 //! tells every fault with its place. Limits of settings stand in `read`, beside
 //! the setting, and in `config.example.toml`.
 
+mod dialects;
 mod document;
 pub mod environment;
 mod load;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 
 use crate::auth::ApiKey;
 pub use crate::auth::Auth;
+use crate::dialect;
 use crate::model::Name;
 use crate::retry::Policy;
 use crate::secrecy::Rule;
@@ -36,8 +38,10 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[retention]`
     pub retention: Retention,
-    /// `[[secrecy]]`, after the built-in rules.
+    /// `[[secrecy]]`, after the built-in rules of [`crate::dialect::pdk::secrecy_rules`].
     pub secrecy: Vec<Rule>,
+    /// `[dialects]`
+    pub dialects: dialect::Options,
     /// `[[api_keys]]`
     pub api_keys: Vec<ApiKey>,
     /// `[log]`

@@ -9,8 +9,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::{AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Retention, ServerTls, Service, Storage};
+use super::{
+    AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Retention, ServerTls, Service, Storage, dialects,
+};
 use crate::auth::{ApiKey, Role};
+use crate::dialect;
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX};
 use crate::model::Name;
@@ -34,7 +37,9 @@ pub(super) fn config(root: &Map<String, Value>, faults: &Faults) -> Option<Confi
     let retention = fields.object("retention").and_then(retention);
     let log = fields.object("log").and_then(log);
     let api_keys = api_keys(&fields);
-    let secrecy = secrecy(&fields);
+    let mut secrecy_rules = dialect::pdk::secrecy_rules();
+    secrecy_rules.extend(secrecy(&fields));
+    let dialects = fields.object("dialects").and_then(dialects::read);
     if let Some(service) = &service {
         check_auth(service, &api_keys, &fields);
     }
@@ -50,7 +55,8 @@ pub(super) fn config(root: &Map<String, Value>, faults: &Faults) -> Option<Confi
         storage: storage?,
         delivery: delivery?,
         retention: retention?,
-        secrecy,
+        secrecy: secrecy_rules,
+        dialects: dialects?,
         api_keys,
         log: log?,
     })

@@ -5,21 +5,20 @@ use bytes::Bytes;
 use url::Url;
 
 use crate::id::DeliveryId;
-use crate::limits::{RENDERED_BODY_BYTES_MAX, RENDERED_URL_BYTES_MAX};
-use crate::model::{ContentType, Event, Format, Method, Outgoing, Settings, Subscription};
+use crate::model::{ContentType, Event, Method, Outgoing, Settings, Subscription};
 use crate::secrecy::{self, Rule};
 use crate::secret::Secret;
 use crate::template::{Context, Placeholder, Template, event_value, percent_encode};
 use crate::time::Timestamp;
 
-use super::{Dialect, Signing, find};
+use super::{Dialect, Envelope, Limits, Options, Sending, Signing, find};
 
 /// Why an event cannot be made into a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// The subscription's format is not spoken by this version.
-    #[error("format {0} is not spoken by this version")]
-    UnknownFormat(Format),
+    /// The format has no way to say this event.
+    #[error("{0}")]
+    Envelope(String),
     /// The URL is none once its placeholders are filled in.
     #[error("the URL is not valid once its placeholders are filled in: {0}")]
     Url(String),
@@ -40,30 +39,33 @@ pub fn render(
     event: &Event,
     delivery: DeliveryId,
     rules: &[Rule],
+    options: &Options,
     now: Timestamp,
 ) -> Result<Outgoing, RenderError> {
     let settings = &subscription.settings;
-    let dialect = find(settings.format).ok_or(RenderError::UnknownFormat(settings.format))?;
+    let dialect = find(settings.format);
     let data = secrecy::redact(&event.data, &event.event_type, settings.secrecy_level, rules);
-    let mut filler = Filler { event, data: data.as_str(), missing: Vec::new() };
+    let sending = Sending { subscription, event, data: data.as_str(), options };
+    let mut filler = Filler { sending: &sending, dialect, limits: dialect.limits(), missing: Vec::new() };
 
     let url = filler.url(settings)?;
-    let body = filler.body(settings, dialect)?;
+    let Envelope { content_type, headers: told, body } = filler.body(settings)?;
     let secrets: Vec<&Secret> = subscription.valid_secrets(now).map(|valid| &valid.secret).collect();
 
     let mut headers = Vec::new();
     if !body.is_empty() {
-        headers.push(("content-type".to_owned(), content_type(settings, dialect).to_owned()));
+        headers.push(("content-type".to_owned(), content_type.to_owned()));
     }
-    headers.extend(dialect.signature_headers(&Signing { event, delivery, now, body: &body, secrets: &secrets }));
+    headers.extend(told);
+    let signing = Signing { event, delivery, now, body: &body, secrets: &secrets, options };
+    headers.extend(dialect.signature_headers(&signing));
     headers.extend(settings.headers.iter().cloned());
     Ok(Outgoing { method: settings.method, url, headers, body: Bytes::from(body), missing: filler.missing })
 }
 
-/// The `content-type` of a body that is sent.
-fn content_type(settings: &Settings, dialect: &dyn Dialect) -> &'static str {
+/// The `content-type` of a body that a template made.
+fn content_type(settings: &Settings) -> &'static str {
     match settings.content_type {
-        ContentType::Json if settings.body.is_none() => dialect.envelope_type(),
         ContentType::Json => "application/json",
         ContentType::Form => "application/x-www-form-urlencoded",
         ContentType::Text => "text/plain; charset=utf-8",
@@ -90,8 +92,9 @@ pub(crate) fn has_dot_segment(url: &str) -> bool {
 
 /// Fills templates in and remembers what had no value.
 struct Filler<'a> {
-    event: &'a Event,
-    data: &'a str,
+    sending: &'a Sending<'a>,
+    dialect: &'static dyn Dialect,
+    limits: Limits,
     missing: Vec<String>,
 }
 
@@ -103,8 +106,11 @@ impl Filler<'_> {
         what: &'static str,
         bytes_max: usize,
     ) -> Result<String, RenderError> {
-        let (event, data) = (self.event, self.data);
-        let lookup = |placeholder: &Placeholder<'_>| event_value(event, data, placeholder);
+        let (Sending { event, data, .. }, dialect) = (*self.sending, self.dialect);
+        let lookup = |placeholder: &Placeholder<'_>| match dialect.placeholder(event, data, placeholder) {
+            Some(own) => own,
+            None => event_value(event, data, placeholder),
+        };
         let rendered = Template::parse(template, context).render(bytes_max, &lookup);
         let rendered = rendered.map_err(|_| RenderError::TooLarge { what, bytes_max })?;
         for name in rendered.missing {
@@ -137,7 +143,7 @@ impl Filler<'_> {
     }
 
     fn url(&mut self, settings: &Settings) -> Result<Url, RenderError> {
-        let (what, bytes_max) = ("the URL", RENDERED_URL_BYTES_MAX);
+        let (what, bytes_max) = ("the URL", self.limits.rendered_url_bytes_max);
         let text = self.fill(&settings.url, Context::Encoded, what, bytes_max)?;
         if has_dot_segment(&text) {
             return Err(RenderError::Url("a segment of its path became . or ..".to_owned()));
@@ -155,20 +161,27 @@ impl Filler<'_> {
         Ok(url)
     }
 
-    fn body(&mut self, settings: &Settings, dialect: &dyn Dialect) -> Result<Vec<u8>, RenderError> {
-        let (what, bytes_max) = ("the body", RENDERED_BODY_BYTES_MAX);
+    fn body(&mut self, settings: &Settings) -> Result<Envelope, RenderError> {
+        let (what, bytes_max) = ("the body", self.limits.rendered_body_bytes_max);
+        let templated = |body: String| Envelope {
+            content_type: content_type(settings),
+            headers: Vec::new(),
+            body: body.into_bytes(),
+        };
         if let Some(template) = &settings.body {
-            let text = self.fill(template, body_context(settings.content_type), what, bytes_max)?;
-            return Ok(text.into_bytes());
+            return self.fill(template, body_context(settings.content_type), what, bytes_max).map(templated);
         }
         if matches!(settings.method, Method::Get | Method::Delete) {
-            return Ok(Vec::new());
+            return Ok(templated(String::new()));
         }
         if let Some(form) = &settings.form {
-            return self.pairs(form, what, bytes_max).map(String::into_bytes);
+            return self.pairs(form, what, bytes_max).map(templated);
         }
-        let envelope = dialect.envelope(self.event, self.data.as_bytes());
-        check_size(what, envelope.len(), bytes_max)?;
+        let mut envelope = self.dialect.envelope(self.sending)?;
+        if settings.content_type != ContentType::Json {
+            envelope.content_type = content_type(settings);
+        }
+        check_size(what, envelope.body.len(), bytes_max)?;
         Ok(envelope)
     }
 }
@@ -181,6 +194,7 @@ fn check_size(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), 
 mod tests {
     use super::*;
     use crate::id::Lane;
+    use crate::limits::{RENDERED_BODY_BYTES_MAX, RENDERED_URL_BYTES_MAX};
     use crate::pattern::Pattern;
     use crate::secrecy::Target;
     use crate::sign::{Received, StandardKey, TOLERANCE, verify};
@@ -192,7 +206,7 @@ mod tests {
         let mut subscription = Subscription::sample(1);
         change(&mut subscription.settings);
         let event = Event::sample("door.opened", data);
-        render(&subscription, &event, event.id.delivery(Lane(1)), &[], NOW)
+        render(&subscription, &event, event.id.delivery(Lane(1)), &[], &Options::default(), NOW)
     }
 
     fn header<'a>(outgoing: &'a Outgoing, name: &str) -> Option<&'a str> {
@@ -209,7 +223,8 @@ mod tests {
         subscription.settings.body = Some(r#"{"door":"{door}","who":{person.name},"x":{nope}}"#.to_owned());
         subscription.settings.headers = pairs(&[("X-Tenant", "{type}")]);
         let event = Event::sample("door.opened", r#"{"door":"A \"1\"","person":{"name":"Ann"}}"#);
-        let outgoing = render(&subscription, &event, event.id.delivery(Lane(1)), &[], NOW).expect("renders");
+        let outgoing =
+            render(&subscription, &event, event.id.delivery(Lane(1)), &[], &Options::default(), NOW).expect("renders");
         assert_eq!(outgoing.body, r#"{"door":"A \"1\"","who":"Ann","x":null}"#);
         assert_eq!(outgoing.missing, ["nope"]);
         assert_eq!(header(&outgoing, "content-type"), Some("application/json"));
@@ -306,8 +321,6 @@ mod tests {
             let expected = RenderError::TooLarge { what: "the body", bytes_max: RENDERED_BODY_BYTES_MAX };
             assert_eq!(outgoing.err(), Some(expected));
         }
-        let unknown = render_with("1", |it| it.format = Format::Blynk);
-        assert_eq!(unknown.err(), Some(RenderError::UnknownFormat(Format::Blynk)));
     }
 
     #[test]
@@ -317,7 +330,8 @@ mod tests {
         subscription.settings.body = Some(r#"[{data},"{pin}"]"#.to_owned());
         let rules = [Rule { level: 1, events: Pattern::All, target: Target::Key("pin".to_owned()) }];
         let event = Event::sample("door.opened", r#"{"pin":"1234","x":1}"#);
-        let outgoing = render(&subscription, &event, event.id.delivery(Lane(1)), &rules, NOW).expect("renders");
+        let outgoing = render(&subscription, &event, event.id.delivery(Lane(1)), &rules, &Options::default(), NOW)
+            .expect("renders");
         assert_eq!(outgoing.body, r#"[{"x":1},""]"#);
         assert_eq!(outgoing.missing, ["pin"]);
     }

@@ -1,11 +1,11 @@
 //! Standard Webhooks (<https://www.standardwebhooks.com>), the default format.
 
 use crate::json;
-use crate::model::{Event, Format};
+use crate::model::Format;
 use crate::secret::Secret;
 use crate::sign::StandardKey;
 
-use super::{Dialect, Signing};
+use super::{Dialect, Envelope, RenderError, Sending, Signing};
 
 /// The format.
 pub(super) struct Standard;
@@ -15,14 +15,15 @@ impl Dialect for Standard {
         Format::Standard
     }
 
-    fn envelope(&self, event: &Event, data: &[u8]) -> Vec<u8> {
-        let mut envelope = Vec::with_capacity(data.len() + 128);
-        envelope.extend_from_slice(b"{\"type\":");
-        envelope.extend_from_slice(json::quote(&event.event_type).as_bytes());
-        envelope.extend_from_slice(format!(",\"timestamp\":\"{}\",\"data\":", event.occurred_at).as_bytes());
-        envelope.extend_from_slice(data);
-        envelope.push(b'}');
-        envelope
+    fn envelope(&self, sending: &Sending<'_>) -> Result<Envelope, RenderError> {
+        let Sending { event, data, .. } = sending;
+        let mut body = Vec::with_capacity(data.len() + 128);
+        body.extend_from_slice(b"{\"type\":");
+        body.extend_from_slice(json::quote(&event.event_type).as_bytes());
+        body.extend_from_slice(format!(",\"timestamp\":\"{}\",\"data\":", event.occurred_at).as_bytes());
+        body.extend_from_slice(data.as_bytes());
+        body.push(b'}');
+        Ok(Envelope::json(body))
     }
 
     fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
@@ -42,8 +43,8 @@ impl Dialect for Standard {
         &["webhook-id", "webhook-timestamp", "webhook-signature"]
     }
 
-    fn generate_secret(&self, random: &[u8; 32]) -> Secret {
-        StandardKey::spell(random)
+    fn generate_secret(&self, random: &[u8; 32]) -> Option<Secret> {
+        Some(StandardKey::spell(random))
     }
 
     fn check_secret(&self, secret: &Secret) -> Result<(), String> {
@@ -54,33 +55,45 @@ impl Dialect for Standard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Options;
     use crate::id::Lane;
+    use crate::model::{Event, Subscription};
     use crate::time::Clock;
+
+    fn envelope(event: &Event) -> Vec<u8> {
+        let (subscription, options) = (Subscription::sample(1), Options::default());
+        let sending = Sending { subscription: &subscription, event, data: event.data.as_str(), options: &options };
+        Standard.envelope(&sending).map(|envelope| envelope.body).unwrap_or_default()
+    }
+
+    fn generate(byte: u8) -> Secret {
+        Standard.generate_secret(&[byte; 32]).expect("a secret")
+    }
 
     #[test]
     fn the_envelope_holds_the_data_as_it_came() {
         let event = Event::sample("door.opened", r#"{"b": 1.0,"a":1e3}"#);
-        let envelope = Standard.envelope(&event, event.data.as_bytes());
         let expected = r#"{"type":"door.opened","timestamp":"2026-03-17T14:30:00.000Z","data":{"b": 1.0,"a":1e3}}"#;
-        assert_eq!(String::from_utf8(envelope).expect("text"), expected);
+        assert_eq!(String::from_utf8(envelope(&event)).expect("text"), expected);
     }
 
     #[test]
     fn the_published_library_accepts_what_is_signed() {
         let event = Event::sample("door.opened", "null");
-        let (old, new) = (Standard.generate_secret(&[1; 32]), Standard.generate_secret(&[2; 32]));
-        let body = Standard.envelope(&event, event.data.as_bytes());
+        let (old, new) = (generate(1), generate(2));
+        let body = envelope(&event);
         // The library compares with the machine's clock.
         let now = Clock::system().now();
-        let signing =
-            Signing { event: &event, delivery: event.id.delivery(Lane(1)), now, body: &body, secrets: &[&old, &new] };
+        let (delivery, options) = (event.id.delivery(Lane(1)), Options::default());
+        let secrets = [&old, &new];
+        let signing = Signing { event: &event, delivery, now, body: &body, secrets: &secrets, options: &options };
         let mut headers = http::HeaderMap::new();
         for (name, value) in Standard.signature_headers(&signing) {
             assert!(Standard.own_headers().contains(&name.as_str()));
             headers.insert(http::HeaderName::try_from(name).expect("a name"), value.parse().expect("a value"));
         }
         assert_eq!(headers["webhook-id"], event.id.to_string());
-        let other = Standard.generate_secret(&[3; 32]);
+        let other = generate(3);
         for (secret, body, accepted) in [
             (&old, &body[..], true),
             (&new, &body[..], true),
@@ -94,7 +107,7 @@ mod tests {
 
     #[test]
     fn secrets_are_checked() {
-        assert_eq!(Standard.check_secret(&Standard.generate_secret(&[0; 32])), Ok(()));
+        assert_eq!(Standard.check_secret(&generate(0)), Ok(()));
         let short = Secret::new("whsec_AAAA".to_owned());
         assert!(Standard.check_secret(&short).is_err_and(|message| message.starts_with("must be \"whsec_\"")));
     }

@@ -16,6 +16,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::attempt::{Performed, Performer};
 use crate::config::{Config, Live};
+use crate::dialect;
 use crate::id::{EventId, Lane};
 use crate::metrics::Metrics;
 use crate::model::{
@@ -389,7 +390,11 @@ fn lane_settings(subscription: &Subscription, config: &Config) -> LaneSettings {
     LaneSettings {
         enabled: subscription.is_enabled(),
         concurrency: settings.delivery.concurrency.unwrap_or(config.delivery.concurrency),
-        rate_per_second: settings.delivery.rate_per_second.unwrap_or(config.delivery.rate_per_second),
+        rate_per_second: settings
+            .delivery
+            .rate_per_second
+            .or(dialect::find(settings.format).rate_per_second())
+            .unwrap_or(config.delivery.rate_per_second),
         retry: config.delivery.retry.with(&settings.delivery.retry),
         failure_limit: settings.failure_limit,
         expires_at: settings.expires_at,

@@ -6,7 +6,7 @@ use crate::id::EventId;
 use crate::json::Json;
 use crate::time::Timestamp;
 
-use super::Name;
+use super::{Format, Name};
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct EventType {
     pub example: Json,
     /// Names that its data is known to have, as dotted paths; none when not known.
     pub fields: Option<Vec<String>>,
+    /// The format whose vendor has it.
+    pub format: Option<Format>,
     /// Whether it came with the program: such an entry cannot be changed.
     pub built_in: bool,
     /// When it was made.

@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::dialect::{self, pdk::Kinds};
+use crate::dialect;
 use crate::filter;
 use crate::input::Faults;
 use crate::limits::{
@@ -20,7 +20,7 @@ use crate::limits::{
 };
 use crate::time::{Timestamp, format_duration};
 
-use super::{DeliveryOverrides, Fault, Format, Scope, Settings};
+use super::{DeliveryOverrides, Fault, Scope, Settings};
 
 /// What the rules depend on beside the settings.
 pub struct Surroundings {
@@ -106,39 +106,11 @@ fn check_names(settings: &Settings, faults: &Faults) {
 }
 
 fn check_format(settings: &Settings, unsigned: bool, faults: &Faults) {
-    let format = settings.format;
-    match dialect::find(format) {
-        None => {
-            let available = dialect::available();
-            let message = format!("must be one of {available}: {format} is known, but not spoken by this version");
-            faults.add("format", message);
-        }
-        Some(dialect) if unsigned && !dialect.allows_unsigned() => {
-            faults.add("secret", format!("must not be null: the format {format} signs every request"));
-        }
-        Some(_) => {}
+    let dialect = dialect::find(settings.format);
+    if unsigned && !dialect.allows_unsigned() {
+        faults.add("secret", format!("must not be null: the format {} signs every request", settings.format));
     }
-    if format == Format::Pdk {
-        check_pdk_kinds(settings, faults);
-    }
-}
-
-/// Under format `pdk` the two kinds of events are not mixed.
-fn check_pdk_kinds(settings: &Settings, faults: &Faults) {
-    let mut all = Kinds::default();
-    let mut spans = false;
-    for (index, pattern) in settings.events.iter().enumerate() {
-        let kinds = Kinds::of(pattern);
-        if kinds.are_mixed() {
-            spans = true;
-            let message = "must not span both organization and panel types under format pdk";
-            faults.add(format!("events[{index}]"), message);
-        }
-        all = all.and(kinds);
-    }
-    if all.are_mixed() && !spans {
-        faults.add("events", "must be either organization or panel types under format pdk, not both");
-    }
+    dialect.check(settings, faults);
 }
 
 fn check_matching(settings: &Settings, faults: &Faults) {
@@ -204,6 +176,7 @@ fn check_delivery(delivery: &DeliveryOverrides, faults: &Faults) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Format;
     use crate::model::{Condition, Operator};
     use crate::pattern::Pattern;
     use serde_json::json;
@@ -301,21 +274,19 @@ mod tests {
     fn messages_say_what_is_allowed() {
         let mut settings = Settings::sample();
         settings.delivery.timeout = Some(Duration::ZERO);
-        settings.format = Format::Blynk;
         let faults = check(&settings, false, &surroundings());
         let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
-        let format = "must be one of standard: blynk is known, but not spoken by this version";
-        assert_eq!(messages, [format, "must be from 1s to 1m"]);
+        assert_eq!(messages, ["must be from 1s to 1m"]);
     }
 
     #[test]
     fn pdk_does_not_mix_kinds_of_events() {
         for (events, fields) in [
-            (&["ou.*", "panel.created"][..], &["format"][..]),
-            (&["door.*", "panel.connected"], &["format"]),
-            (&["ou.created", "door.opened"], &["format", "events"]),
-            (&["ou.*", "panel.*"], &["format", "events[1]"]),
-            (&["*"], &["format", "events[0]"]),
+            (&["ou.*", "panel.created"][..], &[][..]),
+            (&["door.*", "panel.connected"], &[]),
+            (&["ou.created", "door.opened"], &["events"]),
+            (&["ou.*", "panel.*"], &["events[1]"]),
+            (&["*"], &["events[0]"]),
         ] {
             let found = faults_of(false, |it| (it.format, it.events) = (Format::Pdk, patterns(events)));
             assert_eq!(found, fields, "{events:?}");

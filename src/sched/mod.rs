@@ -374,6 +374,7 @@ impl Scheduler {
                     began_at,
                     ended_at: now,
                     failures: head.failures + 1,
+                    code: *code,
                     status: *status,
                 };
                 match state.settings.retry.after_failure(&failure, chance()) {

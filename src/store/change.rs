@@ -164,8 +164,17 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
             let built_in = false;
-            let event_type =
-                EventType { name, description, category, example, fields, built_in, created_at, updated_at: now };
+            let event_type = EventType {
+                name,
+                description,
+                category,
+                example,
+                fields,
+                format: None,
+                built_in,
+                created_at,
+                updated_at: now,
+            };
             let changes = differences(&before, &show(&event_type));
             let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
             let object = event_type.name.to_string();

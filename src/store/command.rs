@@ -40,7 +40,7 @@ pub struct Accepted {
 }
 
 /// Why one event was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
     /// The same key was used for an event with other content.
     #[error("the key was used for the event {first} with other content")]
@@ -51,6 +51,9 @@ pub enum AcceptError {
     /// Its organization does not exist (any more).
     #[error("the organization does not exist")]
     UnknownOrganization,
+    /// A subscription that it matches cannot be sent it: what is wrong with `data`.
+    #[error("data {0}")]
+    Unsendable(String),
 }
 
 /// A change of what is configured. Who asks for it is checked before.

@@ -343,7 +343,7 @@ impl Shared {
     /// no recount.
     fn load(&self, database: &Database, is_clean: bool) -> Result<(), StoreError> {
         let transaction = database.begin_read()?;
-        let mut registry = Registry::default();
+        let mut registry = Registry::with_catalog();
         for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
             let (key, value) = row?;
             registry.put_organization(settings::read_organization(key.value(), value.value())?);

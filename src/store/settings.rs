@@ -122,6 +122,7 @@ pub(super) fn read_event_type(name: &str, bytes: &[u8]) -> Result<EventType, Sto
         category: record.category,
         example: Json::parse(record.example.into()).map_err(|_| StoreError::Record("cannot be read"))?,
         fields: record.fields,
+        format: None,
         built_in: false,
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),

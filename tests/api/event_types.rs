@@ -27,7 +27,7 @@ async fn an_entry_is_made_replaced_read_and_ended() {
     assert_eq!((&bare["description"], &bare["example"], &bare["fields"]), (&json!(""), &Value::Null, &Value::Null));
 
     daemon.call("PUT", "/v1/event-types/a-b_c.D1", json!({})).await.expect(201);
-    let listed = daemon.get("/v1/event-types").await.expect(200);
+    let listed = daemon.get("/v1/event-types?format=none").await.expect(200);
     assert_eq!(texts(listed["data"].as_array().unwrap(), "/name"), ["a-b_c.D1", "door.opened"]);
     daemon.call("DELETE", path, Value::Null).await.expect(204);
     daemon.call("DELETE", path, Value::Null).await.refused(404, "not_found");

@@ -22,7 +22,9 @@ async fn pages_neither_lose_nor_repeat_a_row() {
         ("/v1/organizations", "/id", 8),
         ("/v1/sources", "/id", 7),
         ("/v1/sources?organization=o0", "/id", 7),
-        ("/v1/event-types", "/name", 7),
+        ("/v1/event-types", "/name", 130),
+        ("/v1/event-types?format=none", "/name", 7),
+        ("/v1/event-types?format=peridio", "/name", 9),
     ] {
         let whole = texts(&walk(&daemon, path, 500).await, id);
         assert_eq!(whole.len(), count, "{path}");

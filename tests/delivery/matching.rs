@@ -119,20 +119,20 @@ async fn filters_let_through_what_meets_every_condition() {
 
 #[tokio::test]
 async fn secrecy_takes_away_what_the_configuration_says_and_keeps_the_rest_as_it_is() {
-    let rules = "[[secrecy]]\nlevel = 1\nevents = \"door.*\"\nkey = \"pin\"\n\
+    let rules = "[[secrecy]]\nlevel = 1\nevents = \"door.*\"\nkey = \"badge\"\n\
                  [[secrecy]]\nlevel = 2\nevents = \"*\"\npointer = \"/visitor/name\"\n";
     let daemon = Daemon::with(rules, &[]).await;
-    let data = r#"{"n": 1.0, "pin":"4711","deep":[{"pin":1,"PIN":2}],"visitor":{"name":"Ann","at": 1e3}}"#;
+    let data = r#"{"n": 1.0, "badge":"4711","deep":[{"badge":1,"BADGE":2}],"visitor":{"name":"Ann","at": 1e3}}"#;
     for (level, event_type, left) in [
         (0, "door.opened", data),
-        (1, "door.opened", r#"{"n": 1.0, "deep":[{"PIN":2}],"visitor":{"name":"Ann","at": 1e3}}"#),
-        (2, "door.opened", r#"{"n": 1.0, "deep":[{"PIN":2}],"visitor":{"at": 1e3}}"#),
-        (2, "gate.opened", r#"{"n": 1.0, "pin":"4711","deep":[{"pin":1,"PIN":2}],"visitor":{"at": 1e3}}"#),
+        (1, "door.opened", r#"{"n": 1.0, "deep":[{"BADGE":2}],"visitor":{"name":"Ann","at": 1e3}}"#),
+        (2, "door.opened", r#"{"n": 1.0, "deep":[{"BADGE":2}],"visitor":{"at": 1e3}}"#),
+        (2, "gate.opened", r#"{"n": 1.0, "badge":"4711","deep":[{"badge":1,"BADGE":2}],"visitor":{"at": 1e3}}"#),
     ] {
         let mut receiver = Receiver::start().await;
         // Templates and filters see what is left.
         let fields = json!({
-            "url": format!("{}?pin={{pin}}", receiver.url),
+            "url": format!("{}?badge={{badge}}", receiver.url),
             "secrecy_level": level,
             "filter": [{"path": "/data/visitor/at", "op": "exists", "value": true}],
         });
@@ -143,13 +143,13 @@ async fn secrecy_takes_away_what_the_configuration_says_and_keeps_the_rest_as_it
         let received = receiver.next().await;
         let envelope = format!(r#"{{"type":"{event_type}","timestamp":"2026-03-17T14:30:00.000Z","data":{left}}}"#);
         assert_eq!(received.body, envelope, "level {level}");
-        let is_shown = received.path.ends_with("pin=4711");
+        let is_shown = received.path.ends_with("badge=4711");
         assert_eq!(is_shown, left.contains("4711"), "{}", received.path);
         daemon.call("DELETE", &path_of(&subscription), Value::Null).await.expect(204);
     }
     let receiver = Receiver::start().await;
-    let filter = json!([{"path": "/data/pin", "op": "exists", "value": true}]);
+    let filter = json!([{"path": "/data/badge", "op": "exists", "value": true}]);
     daemon.subscribe(json!({"url": receiver.url, "secrecy_level": 1, "filter": filter})).await;
-    assert_eq!(wanted_by(&daemon, json!({"type": "door.opened", "data": {"pin": 1}})).await, 0);
-    assert_eq!(wanted_by(&daemon, json!({"type": "gate.opened", "data": {"pin": 1}})).await, 1);
+    assert_eq!(wanted_by(&daemon, json!({"type": "door.opened", "data": {"badge": 1}})).await, 0);
+    assert_eq!(wanted_by(&daemon, json!({"type": "gate.opened", "data": {"badge": 1}})).await, 1);
 }

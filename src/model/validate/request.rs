@@ -10,8 +10,8 @@ use crate::dialect::{self, body_context, has_dot_segment};
 use crate::input::Faults;
 use crate::json;
 use crate::limits::{
-    BODY_TEMPLATE_BYTES_MAX, CREDENTIAL_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, NAME_CHARS_MAX, PEM_BYTES_MAX,
-    PLACEHOLDERS_MAX, TEMPLATE_ENTRIES_MAX, TEMPLATE_VALUE_BYTES_MAX, URL_CHARS_MAX,
+    CREDENTIAL_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, NAME_CHARS_MAX, PEM_BYTES_MAX, PLACEHOLDERS_MAX,
+    TEMPLATE_ENTRIES_MAX, TEMPLATE_VALUE_BYTES_MAX, URL_CHARS_MAX,
 };
 use crate::model::{Authentication, ContentType, Method, Settings, TlsSettings};
 use crate::template::{Context, Placeholder, Template, Value, is_known};
@@ -19,7 +19,8 @@ use crate::template::{Context, Placeholder, Template, Value, is_known};
 use super::{Surroundings, check_name};
 
 pub(super) fn check(settings: &Settings, surroundings: &Surroundings, faults: &Faults) {
-    check_url(&settings.url, surroundings.allow_http, faults);
+    let url_chars_max = dialect::find(settings.format).limits().url_chars_max;
+    check_url(&settings.url, url_chars_max, surroundings.allow_http, faults);
     check_body(settings, faults);
     check_entries("form", settings.form.as_deref(), faults);
     check_entries("query", settings.query.as_deref(), faults);
@@ -31,9 +32,9 @@ pub(super) fn check(settings: &Settings, surroundings: &Surroundings, faults: &F
 
 /// Rules that are looked at in the text as written hold for what is rendered too:
 /// values are percent-encoded, so they never add what parts a URL.
-fn check_url(url: &str, allow_http: bool, faults: &Faults) {
-    if url.chars().count() > URL_CHARS_MAX {
-        faults.add("url", format!("must have at most {URL_CHARS_MAX} characters"));
+fn check_url(url: &str, chars_max: usize, allow_http: bool, faults: &Faults) {
+    if url.chars().count() > chars_max {
+        faults.add("url", format!("must have at most {chars_max} characters"));
     }
     if url.contains('#') {
         faults.add("url", "must not have a fragment (#): it is never sent");
@@ -94,8 +95,9 @@ fn check_body(settings: &Settings, faults: &Faults) {
         faults.add("content_type", "must not be form without form or body");
     }
     let Some(body) = &settings.body else { return };
-    if body.len() > BODY_TEMPLATE_BYTES_MAX {
-        faults.add("body", format!("must have at most {BODY_TEMPLATE_BYTES_MAX} bytes"));
+    let bytes_max = dialect::find(settings.format).limits().body_template_bytes_max;
+    if body.len() > bytes_max {
+        faults.add("body", format!("must have at most {bytes_max} bytes"));
     } else if settings.content_type == ContentType::Json {
         let template = Template::parse(body, Context::Json);
         let filled = template.render(usize::MAX, &|_| None).unwrap_or_default().text;
@@ -143,9 +145,12 @@ fn check_placeholders(settings: &Settings, surroundings: &Surroundings, faults: 
             );
         }
         let Some(known) = &surroundings.known_fields else { continue };
+        let dialect = dialect::find(settings.format);
         let mut told = HashSet::new();
         for placeholder in template.placeholders() {
-            if !is_known(&placeholder, known.iter().map(String::as_str)) && told.insert(placeholder.name) {
+            let is_known = dialect.is_own_placeholder(placeholder.name)
+                || is_known(&placeholder, known.iter().map(String::as_str));
+            if !is_known && told.insert(placeholder.name) {
                 let message = format!("must not use {{{placeholder}}}: events of these types have no such field");
                 faults.add(&field, message);
             }
@@ -186,7 +191,7 @@ fn check_headers(settings: &Settings, faults: &Faults) {
     if settings.headers.len() > HEADERS_MAX {
         faults.add("headers", format!("must have at most {HEADERS_MAX} entries"));
     }
-    let own_headers = dialect::find(settings.format).map(|dialect| dialect.own_headers()).unwrap_or_default();
+    let own_headers = dialect::find(settings.format).own_headers();
     let mut seen = HashSet::new();
     for (name, value) in &settings.headers {
         let fault = |message: String| faults.add(format!("headers.{name}"), message);
@@ -496,14 +501,14 @@ mod tests {
             let mut subscription = Subscription::sample(1);
             subscription.settings.url = url;
             let faults = Faults::new();
-            check_url(&subscription.settings.url, false, &faults);
+            check_url(&subscription.settings.url, usize::MAX, false, &faults);
             if !faults.is_empty() {
                 return Ok(());
             }
             let render = |value: &str| {
                 let event = Event::sample("a", &format!("{{\"x\":{}}}", json::quote(value)));
                 let delivery = event.id.delivery(subscription.number);
-                dialect::render(&subscription, &event, delivery, &[], Timestamp::ZERO).map(|outgoing| outgoing.url)
+                dialect::render(&subscription, &event, delivery, &[], &Default::default(), Timestamp::ZERO).map(|outgoing| outgoing.url)
             };
             let parts = |url: &Url| {
                 let host = url.host_str().map(str::to_owned);

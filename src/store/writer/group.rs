@@ -6,6 +6,7 @@ use rand::RngExt;
 use redb::{Database, ReadableTable, WriteTransaction};
 use sha2::{Digest, Sha256};
 
+use crate::dialect;
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{AttemptOutcome, Event, Head, NewEvent, Settlement, TerminalState};
@@ -190,6 +191,10 @@ impl Writer {
             data: new.data,
         };
         let matching = registry.matching(&event, &shared.rules());
+        let fault = matching.iter().find_map(|it| dialect::find(it.settings.format).check_event(&event).err());
+        if let Some(fault) = fault {
+            return Ok(Err(AcceptError::Unsendable(fault)));
+        }
         let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
         hot.put_event(&event, &lanes)?;
         if let Some(key) = &new.idempotency_key {

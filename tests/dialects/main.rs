@@ -1,0 +1,60 @@
+//! The vendors: what receivers get, byte for byte as each vendor's documents show
+//! it, and each vendor's own API.
+//!
+//! - `vectors`: published signatures, reproduced.
+//! - `examples`: every example event of the vendors, published and received.
+//! - `formats`: what is particular to each format.
+//! - `hostile`: data of unknown origin in templates.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod examples;
+mod formats;
+mod hostile;
+mod vectors;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::Sha256;
+
+use support::{Daemon, Received};
+
+/// HMAC-SHA256 as a receiver computes it.
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(message);
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// Whether a request is Peridio's: its guide's steps, in order.
+fn verify_peridio(received: &Received, secret: &str) -> bool {
+    let signed = [received.header("peridio-published-at").as_bytes(), &received.body].concat();
+    let expected = hex::encode_upper(hmac_sha256(&hex::decode(secret).unwrap(), &signed));
+    received.header("peridio-signature").split(',').any(|signature| signature == expected)
+}
+
+/// Whether a request is PDK's: `createHmac("sha1", secret).update(body).digest("hex")`.
+fn verify_pdk(received: &Received, secret: &str) -> bool {
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(&received.body);
+    received.header("x-pdk-signature") == hex::encode(mac.finalize().into_bytes())
+}
+
+/// Whether a request is FerrisKey's: the secret's text signs `{timestamp}.{body}`.
+fn verify_ferriskey(received: &Received, secret: &str) -> bool {
+    let signed = [received.header("x-ferriskey-timestamp").as_bytes(), b".", &received.body].concat();
+    received.header("x-ferriskey-signature") == hex::encode(hmac_sha256(secret.as_bytes(), &signed))
+}
+
+/// The reference data of that name.
+fn data(name: &str) -> serde_json::Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A daemon without retries' delays to wait for and with `text` as its configuration.
+async fn daemon(text: &str) -> Daemon {
+    Daemon::with(text, &[]).await
+}
