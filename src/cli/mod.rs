@@ -6,6 +6,7 @@ mod certificates;
 mod check;
 mod client;
 mod demo;
+mod event_types;
 mod key;
 mod listen;
 mod output;
@@ -46,6 +47,7 @@ enum Command {
     Listen(listen::Args),
     Publish(publish::Args),
     Status(status::Args),
+    EventTypes(event_types::Args),
     Key(key::Args),
     Sign(signing::SignArgs),
     Verify(signing::VerifyArgs),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Status(args) => status::run(args),
+        Command::EventTypes(args) => event_types::run(args),
         Command::Key(args) => key::run(args),
         Command::Sign(args) => signing::sign(args),
         Command::Verify(args) => signing::verify(args),

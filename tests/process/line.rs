@@ -120,6 +120,13 @@ async fn the_command_line_publishes_tells_signs_and_verifies() {
     let output = run(&[&["status"][..], &called].concat()).await;
     assert!(text(&output.stdout).starts_with("ready"), "{output:?}");
 
+    let output = run(&[&["event-types", "--format", "pdk"][..], &called].concat()).await;
+    let listed = text(&output.stdout);
+    assert_eq!(listed.lines().count(), 70);
+    assert!(listed.lines().any(|line| line.starts_with("door.request.allowed") && line.contains("let in")));
+    let output = run(&[&["event-types", "--format", "nonsense"][..], &called].concat()).await;
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+
     // What arrived verifies by hand, and not with a byte changed.
     let secret_file = home.path("secret");
     std::fs::write(&secret_file, subscription["secret"].as_str().expect("a secret")).expect("written");
