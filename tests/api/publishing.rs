@@ -106,8 +106,8 @@ async fn faulty_events_are_refused_with_all_their_fields() {
         (json!({"type": "a", "data": 1, "occurred_at": "2026-03-17"}), &["occurred_at"]),
         (json!([]), &[""]),
         (
-            json!({"type": 1, "organization": 2, "source": 3, "subject": 4, "occurred_at": 5, "event_id": 6, "id": 7}),
-            &["type", "organization", "source", "subject", "occurred_at", "event_id", "id", "data"],
+            json!({"type": 1, "organization": 2, "source": 3, "subject": 4, "occurred_at": 5, "event_id": 6, "ids": 7}),
+            &["type", "organization", "source", "subject", "occurred_at", "event_id", "ids", "data"],
         ),
     ];
     for (event, fields) in cases {
