@@ -42,6 +42,14 @@ pub enum StartError {
     Signals(std::io::Error),
 }
 
+/// Why another configuration was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It asks for no keys, where there are listeners that other machines reach.
+    #[error("service.auth must not be \"none\" while the daemon listens on {0}, which is reached from other machines")]
+    Open(String),
+}
+
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -140,7 +148,15 @@ impl App {
 
     /// Puts another configuration in force. What needs a restart stays as it was,
     /// and is named.
-    pub fn reload(&self, config: Config) {
+    ///
+    /// # Errors
+    /// When it would let everybody in at listeners that other machines reach:
+    /// nothing changes then. Those in force count, not those it asks for.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let open = self.addresses.iter().find(|listener| !listener.is_local());
+        if let (Auth::None, Some(open)) = (config.service.auth, open) {
+            return Err(ReloadError::Open(show_address(open)));
+        }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
             tracing::warn!(setting = name, "changed; takes effect at the next start");
@@ -150,6 +166,7 @@ impl App {
         self.config.replace(config);
         self.reloaded.send_modify(|generation| *generation += 1);
         tracing::info!(generation = *self.reloaded.borrow(), "configuration reloaded");
+        Ok(())
     }
 
     /// Ends only when a part did that should not have.
@@ -205,7 +222,9 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(()) = hangup.recv() => match loaded.again() {
-                Ok(again) => app.reload(again.config),
+                Ok(again) => if let Err(error) = app.reload(again.config) {
+                    tracing::error!(%error, "the configuration was not reloaded; nothing changed");
+                },
                 Err(errors) => tracing::error!(%errors, "the configuration was not reloaded; nothing changed"),
             },
         }

@@ -72,6 +72,16 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+impl Listen {
+    /// Whether only this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().is_loopback(),
+            Listen::Unix(_) => true,
+        }
+    }
+}
+
 /// A certificate and its key, in PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {

@@ -481,11 +481,7 @@ fn rule(fields: Fields<'_>) -> Option<Rule> {
 fn check_auth(service: &Service, api_keys: &[ApiKey], fields: &Fields<'_>) {
     match service.auth {
         Auth::None => {
-            let open = service.listen.iter().position(|listener| match listener {
-                Listen::Tcp(address) => !address.ip().is_loopback(),
-                Listen::Unix(_) => false,
-            });
-            if let Some(index) = open {
+            if let Some(index) = service.listen.iter().position(|listener| !listener.is_local()) {
                 let message = format!(
                     "must not be \"none\" while listen[{index}] is reached from other machines; listen on 127.0.0.1 \
                      or a Unix socket, or use keys"
