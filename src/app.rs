@@ -17,7 +17,8 @@ use crate::attempt::Performer;
 use crate::config::{Auth, Config, Listen, Live, Loaded};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, StoreGone};
-use crate::http::{BindError, Listeners};
+use crate::http::{BindError, BodyRoom, Listeners};
+use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::time::Clock;
@@ -106,7 +107,14 @@ impl App {
         let (stop_engine, on_stop_engine) = watch::channel(false);
         let (stop_serving, on_stop_serving) = watch::channel(false);
         let engine = tokio::spawn(engine.run(notices, on_reload, on_stop_engine));
-        let state = api::State { store: store.clone(), performer, config: live.clone(), clock, metrics };
+        let state = api::State {
+            store: store.clone(),
+            performer,
+            config: live.clone(),
+            clock,
+            metrics,
+            bodies: BodyRoom::new(REQUEST_BODIES_BYTES_MAX),
+        };
         let state = Arc::new(state);
         let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];
         if !metrics_addresses.is_empty() {

@@ -4,7 +4,7 @@
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::limits::PAGE_SCAN_MAX;
+use crate::limits::{PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, TerminalState};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
@@ -147,8 +147,9 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
     let mut page = Page { rows: Vec::new(), next: None };
     let Some((from, until)) = event_range(query.since, query.until, query.before) else { return Ok(page) };
     let mut last = None;
+    let mut data_bytes = 0;
     for (seen, row) in events.range::<&[u8; 12]>(&from..&until)?.rev().enumerate() {
-        if page.rows.len() == query.limit || seen == PAGE_SCAN_MAX {
+        if page.rows.len() == query.limit || seen == PAGE_SCAN_MAX || data_bytes >= PAGE_DATA_BYTES_MAX {
             page.next = last;
             break;
         }
@@ -159,7 +160,9 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
         if is_of(query.organizations.as_deref(), summary.organization)
             && is_type(query.event_type.as_ref(), summary.event_type)
         {
-            page.rows.push(decode_event(id, value.value())?.0);
+            let (event, _) = decode_event(id, value.value())?;
+            data_bytes += event.data.as_bytes().len();
+            page.rows.push(event);
         }
     }
     Ok(page)
