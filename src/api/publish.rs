@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::auth::Caller;
 use crate::http::{self, Code, Problem, Response, StatusCode};
 use crate::json::{self, JsonError};
 use crate::limits::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX};
@@ -113,7 +114,8 @@ fn read(text: &[u8]) -> Result<Given, Problem> {
 /// Decides whose the event is, and whether the caller may publish there.
 fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
     let registry = call.registry();
-    let organization = organization_of(&registry, &given).map_err(|fault| Problem::faults(vec![fault]))?;
+    let organization =
+        organization_of(&registry, &call.caller, &given).map_err(|fault| Problem::faults(vec![fault]))?;
     if !call.caller.reaches(&registry, &organization) {
         return Err(not_found("organization"));
     }
@@ -130,10 +132,12 @@ fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
 }
 
 /// The organization named, which must be the source's where that is registered;
-/// else the source's; else `default`.
-fn organization_of(registry: &Registry, given: &Given) -> Result<Name, Fault> {
-    let sources = given.source.as_ref().and_then(|source| registry.source(source)).map(|source| &source.organization);
-    match (&given.organization, sources) {
+/// else the source's; else `default`. A source that the caller does not reach is
+/// as good as unregistered: a label.
+fn organization_of(registry: &Registry, caller: &Caller, given: &Given) -> Result<Name, Fault> {
+    let source = given.source.as_ref().and_then(|source| registry.source(source));
+    let owner = source.map(|source| &source.organization).filter(|owner| caller.reaches(registry, owner));
+    match (&given.organization, owner) {
         (Some(named), Some(own)) if **own != **named => {
             Err(Fault::new("source", "is registered under another organization"))
         }
@@ -186,6 +190,7 @@ fn show_result(result: Result<Accepted, Problem>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Auth, authenticate};
     use crate::id::Minter;
     use crate::model::Source;
     use crate::time::Timestamp;
@@ -234,6 +239,7 @@ mod tests {
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         });
+        let anybody = authenticate(Auth::None, &[], None, Timestamp::ZERO).expect("no key is needed");
         for (organization, source, owner) in [
             (None, None, Some("default")),
             (None, Some("panel"), Some("acme")),
@@ -251,7 +257,7 @@ mod tests {
                 event_id: None,
                 data: crate::json::Json::NULL,
             };
-            let found = organization_of(&registry, &given);
+            let found = organization_of(&registry, &anybody, &given);
             assert_eq!(found.as_deref().ok(), owner, "{organization:?} {source:?}");
         }
     }

@@ -105,7 +105,10 @@ fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> 
 pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
     let now = when.now;
     match change {
-        Change::PutOrganization { id, name, parent } => {
+        Change::PutOrganization { id, name, parent, stood } => {
+            if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
+                return Err(ChangeError::Stale);
+            }
             if let Some(parent) = &parent {
                 registry.check_parent(&id, parent).map_err(tree_error)?;
             }
@@ -120,6 +123,15 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let object = organization.id.to_string();
             Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
         }
+        Change::MakeOrganization { id } => {
+            let (existing, name) = (registry.organization(&id).cloned(), String::new());
+            let changed = if existing.is_some() { Changed::Kept } else { Changed::Created };
+            let (object, owner) = (id.to_string(), Some(id.clone()));
+            let organization =
+                existing.unwrap_or(Organization { id, name, parent: None, created_at: now, updated_at: now });
+            let row = Row::Organization(organization);
+            Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
+        }
         Change::DeleteOrganization { id } => {
             registry.organization(&id).ok_or(ChangeError::NotFound)?;
             if let Some(what) = registry.belongings(&id) {
@@ -129,7 +141,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let row = Row::NoOrganization(id);
             Ok(Plan::new(row, Changed::Deleted, "organization.delete", object, owner, json!({})))
         }
-        Change::PutSource { id, name, organization } => {
+        Change::PutSource { id, name, organization, owner } => {
+            if registry.source(&id).map(|existing| &existing.organization) != owner.as_ref() {
+                return Err(ChangeError::Stale);
+            }
             if registry.organization(&organization).is_none() {
                 return Err(ChangeError::UnknownOrganization("organization"));
             }
@@ -248,6 +263,7 @@ impl Plan {
     pub(super) fn is_needed(&self) -> bool {
         match &self.changed {
             Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
+            Changed::Kept => false,
             _ => true,
         }
     }
