@@ -47,6 +47,8 @@ pub const RENDERED_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PATTERNS_MAX: usize = 200;
 /// Source ids in a `scope` that lists them.
 pub const SCOPE_SOURCES_MAX: usize = 1000;
+/// Names in an event type's `fields`.
+pub const EVENT_TYPE_FIELDS_MAX: usize = 256;
 /// Conditions in a `filter`.
 pub const CONDITIONS_MAX: usize = 32;
 /// Values of one `in` condition.

@@ -117,7 +117,7 @@ pub(super) fn parse(body: &Map<String, Value>, previous: Option<&Subscription>) 
             .and_then(|level| u8::try_from(level).ok())
             .unwrap_or_else(|| default_secrecy_level(format)),
         failure_limit: whole(&fields, "failure_limit", FAILURE_LIMIT_MAX),
-        notify: fields.strings("notify").unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        notify: read_notify(&fields),
         expires_at: fields.timestamp("expires_at"),
         tls,
         delivery: read_delivery(&fields),
@@ -286,14 +286,26 @@ fn read_tls(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> TlsSettings {
     tls
 }
 
+// Where an item of a list is at fault, something that is no such item takes its
+// place: what is told of the others later is told by their own index.
+
+fn read_notify(fields: &Fields<'_>) -> Vec<String> {
+    let users = fields.strings("notify").unwrap_or_default();
+    users.into_iter().map(|user| user.unwrap_or_default().to_owned()).collect()
+}
+
 fn read_events(fields: &Fields<'_>) -> Vec<Pattern> {
     let texts = required(fields, "events", fields.strings("events")).unwrap_or_default();
     let mut patterns = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
-        match Pattern::parse(text) {
-            Ok(pattern) => patterns.push(pattern),
-            Err(error) => fields.fault(&format!("events[{index}]"), error.to_string()),
-        }
+        let pattern = text.and_then(|text| match Pattern::parse(text) {
+            Ok(pattern) => Some(pattern),
+            Err(error) => {
+                fields.fault(&format!("events[{index}]"), error.to_string());
+                None
+            }
+        });
+        patterns.push(pattern.unwrap_or_else(|| Pattern::Exact(Name::from(""))));
     }
     patterns
 }
@@ -307,10 +319,10 @@ fn read_scope(fields: &Fields<'_>) -> Scope {
         Some(Value::Array(items)) => {
             let mut sources = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
-                match item.as_str() {
-                    Some(source) => sources.push(Name::from(source)),
-                    None => fields.fault(&format!("scope[{index}]"), format!("must be a string, not {}", kind(item))),
+                if !item.is_string() {
+                    fields.fault(&format!("scope[{index}]"), format!("must be a string, not {}", kind(item)));
                 }
+                sources.push(Name::from(item.as_str().unwrap_or_default()));
             }
             Scope::Sources(sources)
         }
@@ -322,20 +334,30 @@ fn read_scope(fields: &Fields<'_>) -> Scope {
 }
 
 fn read_filter(fields: &Fields<'_>) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    for inner in fields.objects("filter").unwrap_or_default() {
-        let path = required(&inner, "path", inner.string("path"));
-        let op = required(&inner, "op", inner.one_of("op", &Operator::names(), Operator::from_name));
-        let value = inner.raw("value").cloned();
-        if value.is_none() {
-            inner.fault("value", "is required");
-        }
-        if let (Some(path), Some(op), Some(value)) = (path, op, value) {
-            conditions.push(Condition { path: path.to_owned(), op, value });
-        }
-        inner.finish();
+    let conditions = fields.objects("filter").unwrap_or_default();
+    conditions.into_iter().map(|inner| inner.map_or_else(no_condition, read_condition)).collect()
+}
+
+fn no_condition() -> Condition {
+    Condition { path: String::new(), op: Operator::Exists, value: Value::Bool(true) }
+}
+
+fn read_condition(inner: Fields<'_>) -> Condition {
+    let path = required(&inner, "path", inner.string("path"));
+    let op = required(&inner, "op", inner.one_of("op", &Operator::names(), Operator::from_name));
+    let value = inner.raw("value");
+    if value.is_none() {
+        inner.fault("value", "is required");
     }
-    conditions
+    inner.finish();
+    let mut condition = no_condition();
+    if let Some(path) = path {
+        condition.path = path.to_owned();
+    }
+    if let (Some(op), Some(value)) = (op, value) {
+        (condition.op, condition.value) = (op, value.clone());
+    }
+    condition
 }
 
 fn read_delivery(fields: &Fields<'_>) -> DeliveryOverrides {

@@ -13,7 +13,7 @@ use crate::input::{Faults, Fields};
 use crate::limits::UPDATE_TRIES_MAX;
 use crate::model::validate::{self, Surroundings};
 use crate::model::{
-    DEFAULT_ORGANIZATION, Fault, ManagedBy, Settings, SigningSecret, Status, StatusReason, Subscription,
+    DEFAULT_ORGANIZATION, Fault, ManagedBy, Name, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
 };
 use crate::pattern::is_event_type;
 use crate::secret::{MASK, Secret};
@@ -65,6 +65,7 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let is_unsigned = matches!(draft.secret, WantedSecret::Unsigned);
     refusal.add(check_settings(&call, &settings, is_unsigned));
     refusal.add(check_organization(&call, &settings));
+    refusal.add(check_scope(&call, &settings));
     refusal.into_result()?;
     // `parse` refuses formats that are not spoken.
     let dialect = dialect.ok_or_else(|| Problem::new(Code::Internal))?;
@@ -162,6 +163,7 @@ fn draft_update(call: &Call, body: &Map<String, Value>, current: &Subscription) 
     // What it was set to was in the future then; that it has passed is no fault of this change.
     faults.retain(|fault| fault.field != "expires_at" || expiry != current.settings.expires_at);
     refusal.add(faults);
+    refusal.add(check_scope(call, &draft.settings));
     refusal.into_result()?;
     let is_enabling = draft.status == Some(Status::Enabled) && !current.is_enabled();
     if is_enabling && expiry.is_some_and(|at| at <= call.now()) {
@@ -266,6 +268,17 @@ fn check_organization(call: &Call, settings: &Settings) -> Vec<Fault> {
         return Vec::new();
     }
     vec![Fault::new("organization", "names an organization that does not exist")]
+}
+
+/// Every source of the scope must be of the subscription's own organization. The
+/// store asks again when it is committed.
+fn check_scope(call: &Call, settings: &Settings) -> Vec<Fault> {
+    let Scope::Sources(sources) = &settings.scope else { return Vec::new() };
+    let registry = call.registry();
+    let is_own = |id: &Name| registry.source(id).is_some_and(|source| source.organization == settings.organization);
+    let foreign = sources.iter().enumerate().filter(|(_, id)| !is_own(id));
+    let message = "names a source that is not of the subscription's organization";
+    foreign.map(|(index, _)| Fault::new(format!("scope[{index}]"), message)).collect()
 }
 
 fn signing(call: &Call, secret: Option<&Secret>) -> Vec<SigningSecret> {

@@ -73,21 +73,22 @@ fn service(fields: Fields<'_>) -> Option<Service> {
     });
     let hosts = fields.strings("hosts").map(|hosts| {
         for (index, host) in hosts.iter().enumerate() {
-            if url::Host::parse(host).is_err() {
+            if host.is_some_and(|host| url::Host::parse(host).is_err()) {
                 fields.fault(&format!("hosts[{index}]"), "must be a host name or address, without scheme and port");
             }
         }
-        hosts.into_iter().map(str::to_ascii_lowercase).collect()
+        hosts.into_iter().flatten().map(str::to_ascii_lowercase).collect()
     });
     let origins = fields.strings("origins").map(|origins| {
+        let is_origin = |text: &str| url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
         for (index, origin) in origins.iter().enumerate() {
-            if !url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin) {
+            if origin.is_some_and(|origin| !is_origin(origin)) {
                 let message = "must be an origin such as \"https://admin.example.com\": scheme, host, port if not \
                                the scheme's own, no path";
                 fields.fault(&format!("origins[{index}]"), message);
             }
         }
-        origins.into_iter().map(str::to_owned).collect()
+        origins.into_iter().flatten().map(str::to_owned).collect()
     });
     let drain = fields.duration("drain", Duration::ZERO..=10 * MINUTE);
     let tls = fields.object("tls").and_then(server_tls);
@@ -110,6 +111,7 @@ fn listeners(fields: &Fields<'_>) -> Option<Vec<Listen>> {
     }
     let mut listeners = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
+        let Some(text) = text else { continue };
         let field = format!("listen[{index}]");
         let listener = match text.strip_prefix("unix:") {
             Some(path) => (!path.is_empty()).then(|| Listen::Unix(PathBuf::from(path))),
@@ -305,15 +307,15 @@ fn required<'a>(fields: &Fields<'a>, name: &'static str) -> Option<&'a str> {
 fn organizations(fields: &Fields<'_>) -> Option<Option<Vec<Name>>> {
     let names = required_list(fields, "organizations", "\"*\" stands for all")?;
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+        if name.is_some_and(|name| name.is_empty() || name.chars().count() > NAME_CHARS_MAX) {
             fields.fault(&format!("organizations[{index}]"), format!("must have 1 to {NAME_CHARS_MAX} characters"));
         }
     }
-    Some((!names.contains(&"*")).then(|| names.into_iter().map(Name::from).collect()))
+    Some((!names.contains(&Some("*"))).then(|| names.into_iter().flatten().map(Name::from).collect()))
 }
 
 /// Strings, at least one, in a table that has no defaults.
-fn required_list<'a>(fields: &Fields<'a>, name: &'static str, hint: &str) -> Option<Vec<&'a str>> {
+fn required_list<'a>(fields: &Fields<'a>, name: &'static str, hint: &str) -> Option<Vec<Option<&'a str>>> {
     if !fields.has(name) {
         fields.fault(name, format!("is missing; {hint}"));
     }
@@ -391,7 +393,7 @@ fn log(fields: Fields<'_>) -> Option<Log> {
 
 fn api_keys(fields: &Fields<'_>) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
-    for item in fields.objects("api_keys").unwrap_or_default() {
+    for item in fields.objects("api_keys").unwrap_or_default().into_iter().flatten() {
         let name_field = item.path("name");
         let digest_field = item.path("sha256");
         let Some(key) = api_key(item) else { continue };
@@ -420,8 +422,8 @@ fn api_key(fields: Fields<'_>) -> Option<ApiKey> {
         digest
     });
     let roles = required_list(&fields, "roles", &format!("there are {}", Role::names())).map(|names| {
-        let role = |(index, name): (usize, &&str)| {
-            let role = Role::from_name(name);
+        let role = |(index, name): (usize, &Option<&str>)| {
+            let role = Role::from_name((*name)?);
             if role.is_none() {
                 fields.fault(&format!("roles[{index}]"), format!("must be one of {}", Role::names()));
             }
@@ -447,7 +449,7 @@ fn parse_digest(text: &str) -> Option<[u8; 32]> {
 }
 
 fn secrecy(fields: &Fields<'_>) -> Vec<Rule> {
-    fields.objects("secrecy").unwrap_or_default().into_iter().filter_map(rule).collect()
+    fields.objects("secrecy").unwrap_or_default().into_iter().flatten().filter_map(rule).collect()
 }
 
 fn rule(fields: Fields<'_>) -> Option<Rule> {
