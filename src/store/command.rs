@@ -131,6 +131,8 @@ pub enum Change {
         settings: Box<Settings>,
         /// The version they were made from; another one now: refused.
         version: u64,
+        /// What its status becomes with them, by hand, and more for people; none: it stays.
+        status: Option<(Status, String)>,
     },
     /// Enables or disables a subscription. Enabling forgets its failures.
     SetStatus {
@@ -142,6 +144,8 @@ pub enum Change {
         reason: StatusReason,
         /// More, for people.
         detail: String,
+        /// The version that was looked at; another one now: refused. None: any.
+        version: Option<u64>,
     },
     /// Gives a subscription a new secret.
     RotateSecret {

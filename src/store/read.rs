@@ -10,6 +10,7 @@ use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
 use super::StoreError;
+use super::change::creation_key;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
@@ -166,6 +167,19 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
         }
     }
     Ok(page)
+}
+
+/// What an `Idempotency-Key` made.
+pub(super) fn creation(
+    database: &Database,
+    organization: &str,
+    key: &str,
+) -> Result<Option<settings::Creation>, StoreError> {
+    let creations = database.begin_read()?.open_table(CREATION)?;
+    match creations.get(creation_key(organization, key).as_str())? {
+        Some(row) => settings::read_creation(row.value()).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Deliveries, newest event first, within an event the highest lane first.

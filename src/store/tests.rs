@@ -306,6 +306,7 @@ async fn retry_reopens_with_the_same_id_and_numbers_on() {
         status: Status::Disabled,
         reason: StatusReason::Manual,
         detail: String::new(),
+        version: None,
     };
     world.store.change("test", disable).await.unwrap();
     assert_eq!(world.store.reopen("test", id).await, Err(DeliveryError::NotEnabled));
@@ -579,8 +580,12 @@ async fn refused_changes_change_nothing() {
     let subscription = world.subscribe(settings()).await;
     let mut changed = settings();
     changed.name = "other".to_owned();
-    let update =
-        |version| Change::UpdateSubscription { id: subscription.id, settings: Box::new(changed.clone()), version };
+    let update = |version| Change::UpdateSubscription {
+        id: subscription.id,
+        settings: Box::new(changed.clone()),
+        version,
+        status: None,
+    };
     assert_eq!(error(store.change("test", update(7)).await), Some(ChangeError::Stale));
     store.change("test", update(1)).await.unwrap();
     assert_eq!(error(store.change("test", update(1)).await), Some(ChangeError::Stale));
@@ -640,7 +645,8 @@ async fn the_audit_log_tells_changes_without_secrets() {
     with_secrets.authentication = crate::model::Authentication::Bearer { token: Secret::new("hush-token".to_owned()) };
     let subscription = world.subscribe(with_secrets.clone()).await;
     with_secrets.authentication = crate::model::Authentication::Bearer { token: Secret::new("hush-other".to_owned()) };
-    let update = Change::UpdateSubscription { id: subscription.id, settings: Box::new(with_secrets), version: 1 };
+    let settings = Box::new(with_secrets);
+    let update = Change::UpdateSubscription { id: subscription.id, settings, version: 1, status: None };
     world.store.change("ops", update).await.unwrap();
     let page = world.store.audit(None, 1).unwrap();
     let entry = &page.rows[0];
@@ -663,6 +669,7 @@ async fn status_changes_are_told_to_those_who_ask() {
         status,
         reason: StatusReason::Failures,
         detail: "timeout".to_owned(),
+        version: None,
     };
     world.store.change("test", set(Status::DisabledDueToErrors)).await.unwrap();
     world.store.change("test", set(Status::Disabled)).await.unwrap();
