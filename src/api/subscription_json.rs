@@ -153,14 +153,13 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    /// `text`, or what is stored where it is the mask. `stored` is the secret, where
-    /// it is sent as stored, and where it is to be sent now.
-    fn keep(&mut self, path: String, text: &str, stored: Option<(&Secret, &str, &str)>) -> Secret {
+    /// `text`, or what is `stored` where it is the mask and whom it is sent to stays.
+    fn keep(&mut self, path: String, text: &str, stored: Option<&Secret>, stays: bool) -> Secret {
         if text != MASK {
             return Secret::new(text.to_owned());
         }
         match stored {
-            Some((secret, stored_for, wanted_for)) if is_same_endpoint(stored_for, wanted_for) => secret.clone(),
+            Some(secret) if stays => secret.clone(),
             Some(_) => {
                 let message = "must be given anew, because it would be sent to another scheme, host or port";
                 self.refused.push(Fault::new(path, message));
@@ -175,9 +174,12 @@ impl Keeper<'_> {
 
     /// The same for what is sent to the subscription's URL.
     fn keep_for_url(&mut self, path: String, text: &str, stored: Option<&Secret>) -> Secret {
-        let url = self.url;
-        let stored = stored.zip(self.previous).map(|(secret, previous)| (secret, previous.url.as_str(), url));
-        self.keep(path, text, stored)
+        let stays = self.url_stays();
+        self.keep(path, text, stored, stays)
+    }
+
+    fn url_stays(&self) -> bool {
+        self.previous.is_some_and(|previous| is_same_endpoint(&previous.url, self.url))
     }
 }
 
@@ -201,11 +203,12 @@ fn read_headers(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> Vec<(String, St
             fields.fault(&path, "is given twice: upper and lower case are the same in names of headers");
             continue;
         }
-        let value = if is_credential(&name) {
-            let stored = keeper.previous.and_then(|previous| {
-                let (_, value) = previous.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name))?;
-                Some(Secret::new(value.clone()))
-            });
+        let stored = keeper.previous.and_then(|previous| {
+            previous.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)).map(|(_, value)| value)
+        });
+        // The mask stands for what a read masks, by its name or by what is stored.
+        let value = if is_credential(&name, stored.map_or("", String::as_str)) {
+            let stored = stored.map(|value| Secret::new(value.clone()));
             keeper.keep_for_url(path, &value, stored.as_ref()).expose().to_owned()
         } else {
             value
@@ -240,11 +243,14 @@ fn read_authentication(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> Authenti
             let token_url = text("token_url");
             let stored = stored.and_then(|stored| match stored {
                 Authentication::OAuth2 { token_url: stored_for, client_secret, .. } => {
-                    Some((client_secret, stored_for.as_str(), token_url.as_str()))
+                    Some((client_secret, is_same_endpoint(stored_for, &token_url)))
                 }
                 _ => None,
             });
-            let client_secret = keeper.keep(inner.path("client_secret"), &text("client_secret"), stored);
+            // It is sent to the one, and what it buys to the other.
+            let stays = stored.is_some_and(|(_, stays)| stays) && keeper.url_stays();
+            let stored = stored.map(|(secret, _)| secret);
+            let client_secret = keeper.keep(inner.path("client_secret"), &text("client_secret"), stored, stays);
             Authentication::OAuth2 {
                 client_id: text("client_id"),
                 client_secret,
@@ -522,7 +528,7 @@ fn show_map(entries: &[(String, String)]) -> Map<String, Value> {
 }
 
 fn show_header((name, value): &(String, String)) -> (String, Value) {
-    (name.clone(), json!(if is_credential(name) { MASK } else { value }))
+    (name.clone(), json!(if is_credential(name, value) { MASK } else { value }))
 }
 
 fn show_authentication(authentication: &Authentication) -> Value {

@@ -253,7 +253,7 @@ async fn reserved_and_malformed_headers_are_refused() {
     ] {
         assert_eq!(faults(&daemon, &json!({"headers": {name: "v"}})).await, [format!("headers.{name}")], "{name:?}");
     }
-    for value in ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b", "ä"] {
+    for value in ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b", "a\u{7f}", "a\u{85}"] {
         assert_eq!(faults(&daemon, &json!({"headers": {"x-a": value}})).await, ["headers.x-a"], "{value:?}");
     }
     check(
