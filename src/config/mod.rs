@@ -11,7 +11,7 @@ pub mod environment;
 mod load;
 mod read;
 
-pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load};
+pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
