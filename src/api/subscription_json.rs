@@ -11,6 +11,7 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
+use crate::model::validate;
 use crate::model::{
     Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, Fault, Format, LaneStats,
     ManagedBy, Method, Name, Operator, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
@@ -368,18 +369,17 @@ fn read_condition(inner: Fields<'_>) -> Condition {
 
 fn read_delivery(fields: &Fields<'_>) -> DeliveryOverrides {
     let Some(inner) = fields.object("delivery") else { return DeliveryOverrides::default() };
-    let any_span = Duration::ZERO..=Duration::MAX;
     let delivery = DeliveryOverrides {
-        timeout: inner.duration("timeout", any_span.clone()),
+        timeout: inner.duration("timeout", validate::TIMEOUT),
         concurrency: whole(&inner, "concurrency", CONCURRENCY_MAX),
         rate_per_second: inner.number("rate_per_second", 0.0..=RATE_PER_SECOND_MAX),
         retry: inner.object("retry").map_or_else(RetryOverrides::default, |retry| {
             let overrides = RetryOverrides {
-                first: retry.duration("first", any_span.clone()),
-                factor: retry.number("factor", 1.0..=100.0),
-                max_delay: retry.duration("max_delay", any_span.clone()),
-                jitter: retry.number("jitter", 0.0..=1.0),
-                give_up_after: retry.duration("give_up_after", any_span),
+                first: retry.duration("first", validate::RETRY_FIRST),
+                factor: retry.number("factor", validate::RETRY_FACTOR),
+                max_delay: retry.duration("max_delay", Duration::ZERO..=validate::RETRY_DELAY_MAX),
+                jitter: retry.number("jitter", validate::RETRY_JITTER),
+                give_up_after: retry.duration("give_up_after", validate::RETRY_GIVE_UP_AFTER),
                 transient_only: retry.one_of("on", "any, transient", |name| match name {
                     "any" => Some(false),
                     "transient" => Some(true),

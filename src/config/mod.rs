@@ -36,7 +36,7 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[retention]`
     pub retention: Retention,
-    /// `[[secrecy]]`, after the built-in rules.
+    /// `[[secrecy]]`: all that secrecy levels remove.
     pub secrecy: Vec<Rule>,
     /// `[[api_keys]]`
     pub api_keys: Vec<ApiKey>,

@@ -13,15 +13,13 @@ use super::{AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Rete
 use crate::auth::{ApiKey, Role};
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX};
-use crate::model::Name;
+use crate::model::{Name, validate};
 use crate::pattern::Pattern;
 use crate::retry::Policy;
 use crate::secrecy::{Rule, Target};
 use crate::time::format_duration;
 
-const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
 const MIB: u64 = 1024 * 1024;
 
@@ -215,7 +213,7 @@ fn delivery(fields: Fields<'_>) -> Option<Delivery> {
     let allow_http = fields.bool("allow_http");
     let allow_networks = allowed_networks(&fields);
     let verify_urls = fields.bool("verify_urls");
-    let timeout = fields.duration("timeout", SECOND..=MINUTE);
+    let timeout = fields.duration("timeout", validate::TIMEOUT);
     let connect_timeout = fields.duration("connect_timeout", Duration::from_millis(100)..=MINUTE);
     if let (Some(timeout), Some(connect_timeout)) = (timeout, connect_timeout)
         && connect_timeout > timeout
@@ -332,16 +330,16 @@ fn retry(fields: Fields<'_>) -> Option<Policy> {
         "transient" => Some(true),
         _ => None,
     });
-    let first = fields.duration("first", Duration::from_millis(100)..=DAY);
-    let factor = fields.number("factor", 1.0..=10.0);
-    let max_delay = fields.duration("max_delay", Duration::from_millis(100)..=7 * DAY);
+    let first = fields.duration("first", validate::RETRY_FIRST);
+    let factor = fields.number("factor", validate::RETRY_FACTOR);
+    let max_delay = fields.duration("max_delay", *validate::RETRY_FIRST.start()..=validate::RETRY_DELAY_MAX);
     if let (Some(first), Some(max_delay)) = (first, max_delay)
         && max_delay < first
     {
         fields.fault("max_delay", format!("must be at least first, {}", format_duration(first)));
     }
-    let jitter = fields.number("jitter", 0.0..=0.5);
-    let give_up_after = fields.duration("give_up_after", MINUTE..=30 * DAY);
+    let jitter = fields.number("jitter", validate::RETRY_JITTER);
+    let give_up_after = fields.duration("give_up_after", validate::RETRY_GIVE_UP_AFTER);
     fields.finish();
     Some(Policy {
         first: first?,

@@ -478,11 +478,6 @@ impl Store {
         self.shared.registry()
     }
 
-    /// What secrecy levels remove.
-    pub fn secrecy_rules(&self) -> Arc<Vec<Rule>> {
-        self.shared.rules()
-    }
-
     /// What a lane went through.
     pub fn stats(&self, lane: Lane) -> LaneStats {
         self.shared.lanes().get(&lane).cloned().unwrap_or_default()
