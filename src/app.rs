@@ -17,7 +17,8 @@ use crate::attempt::Performer;
 use crate::config::{Auth, Config, Listen, Live, Loaded};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, StoreGone};
-use crate::http::{BindError, Listeners};
+use crate::http::{BindError, BodyRoom, Listeners};
+use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::time::Clock;
@@ -40,6 +41,14 @@ pub enum StartError {
     /// Signals cannot be listened for.
     #[error("signals cannot be listened for: {0}")]
     Signals(std::io::Error),
+}
+
+/// Why another configuration was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It asks for no keys, where there are listeners that other machines reach.
+    #[error("service.auth must not be \"none\" while the daemon listens on {0}, which is reached from other machines")]
+    Open(String),
 }
 
 /// Why the daemon ended by itself.
@@ -98,7 +107,14 @@ impl App {
         let (stop_engine, on_stop_engine) = watch::channel(false);
         let (stop_serving, on_stop_serving) = watch::channel(false);
         let engine = tokio::spawn(engine.run(notices, on_reload, on_stop_engine));
-        let state = api::State { store: store.clone(), performer, config: live.clone(), clock, metrics };
+        let state = api::State {
+            store: store.clone(),
+            performer,
+            config: live.clone(),
+            clock,
+            metrics,
+            bodies: BodyRoom::new(REQUEST_BODIES_BYTES_MAX),
+        };
         let state = Arc::new(state);
         let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];
         if !metrics_addresses.is_empty() {
@@ -140,7 +156,15 @@ impl App {
 
     /// Puts another configuration in force. What needs a restart stays as it was,
     /// and is named.
-    pub fn reload(&self, config: Config) {
+    ///
+    /// # Errors
+    /// When it would let everybody in at listeners that other machines reach:
+    /// nothing changes then. Those in force count, not those it asks for.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let open = self.addresses.iter().find(|listener| !listener.is_local());
+        if let (Auth::None, Some(open)) = (config.service.auth, open) {
+            return Err(ReloadError::Open(show_address(open)));
+        }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
             tracing::warn!(setting = name, "changed; takes effect at the next start");
@@ -150,6 +174,7 @@ impl App {
         self.config.replace(config);
         self.reloaded.send_modify(|generation| *generation += 1);
         tracing::info!(generation = *self.reloaded.borrow(), "configuration reloaded");
+        Ok(())
     }
 
     /// Ends only when a part did that should not have.
@@ -205,7 +230,9 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(()) = hangup.recv() => match loaded.again() {
-                Ok(again) => app.reload(again.config),
+                Ok(again) => if let Err(error) = app.reload(again.config) {
+                    tracing::error!(%error, "the configuration was not reloaded; nothing changed");
+                },
                 Err(errors) => tracing::error!(%errors, "the configuration was not reloaded; nothing changed"),
             },
         }

@@ -86,7 +86,7 @@ impl Performer {
             Err(failure) => {
                 attempt.outcome = AttemptOutcome::Failure {
                     code: failure.code,
-                    status: None,
+                    status: failure.token_status,
                     detail: failure.detail.chars().take(DETAIL_CHARS_MAX).collect(),
                 };
                 None

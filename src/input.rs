@@ -206,15 +206,16 @@ impl<'a> Fields<'a> {
         self.read(name, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
-    /// A list of strings; items that are none are faults.
-    pub fn strings(&self, name: &'static str) -> Option<Vec<&'a str>> {
+    /// A list of strings; items that are none are faults, and `None` in their place:
+    /// what stands behind them keeps its index.
+    pub fn strings(&self, name: &'static str) -> Option<Vec<Option<&'a str>>> {
         let items = self.list(name)?;
         let mut strings = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            match item.as_str() {
-                Some(text) => strings.push(text),
-                None => self.fault(&format!("{name}[{index}]"), format!("must be a string, not {}", kind(item))),
+            if !item.is_string() {
+                self.fault(&format!("{name}[{index}]"), format!("must be a string, not {}", kind(item)));
             }
+            strings.push(item.as_str());
         }
         Some(strings)
     }
@@ -243,16 +244,17 @@ impl<'a> Fields<'a> {
         Some(Fields::new(self.path(name), map, self.faults))
     }
 
-    /// A list of objects, each to be read in turn.
-    pub fn objects(&self, name: &'static str) -> Option<Vec<Fields<'a>>> {
+    /// A list of objects, each to be read in turn; items that are none as for
+    /// [`Fields::strings`].
+    pub fn objects(&self, name: &'static str) -> Option<Vec<Option<Fields<'a>>>> {
         let items = self.list(name)?;
         let mut objects = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let path = format!("{name}[{index}]");
-            match item.as_object() {
-                Some(map) => objects.push(Fields::new(self.path(&path), map, self.faults)),
-                None => self.fault(&path, format!("must be an object, not {}", kind(item))),
+            if !item.is_object() {
+                self.fault(&path, format!("must be an object, not {}", kind(item)));
             }
+            objects.push(item.as_object().map(|map| Fields::new(self.path(&path), map, self.faults)));
         }
         Some(objects)
     }
@@ -296,7 +298,7 @@ mod tests {
         assert_eq!(fields.bool("on"), None);
         assert_eq!(fields.integer("count", 1..=10), None);
         assert_eq!(fields.duration("wait", Duration::ZERO..=Duration::MAX), None);
-        assert_eq!(fields.strings("tags"), Some(vec!["a"]));
+        assert_eq!(fields.strings("tags"), Some(vec![Some("a"), None]));
         let inner = fields.object("inner").expect("an object");
         assert_eq!(inner.string("url"), None);
         inner.finish();

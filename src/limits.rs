@@ -9,6 +9,9 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BATCH_EVENTS_MAX: usize = 1000;
 /// Any other request to the API.
 pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Bodies of requests that are under way at the same time, over all connections.
+/// One whose length is not told counts as the longest that its route takes.
+pub const REQUEST_BODIES_BYTES_MAX: u32 = 128 * 1024 * 1024;
 /// How deep JSON may nest. Beyond it, parsers in receivers give up too.
 pub const JSON_DEPTH_MAX: usize = 100;
 
@@ -44,6 +47,8 @@ pub const RENDERED_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PATTERNS_MAX: usize = 200;
 /// Source ids in a `scope` that lists them.
 pub const SCOPE_SOURCES_MAX: usize = 1000;
+/// Names in an event type's `fields`.
+pub const EVENT_TYPE_FIELDS_MAX: usize = 256;
 /// Conditions in a `filter`.
 pub const CONDITIONS_MAX: usize = 32;
 /// Values of one `in` condition.
@@ -74,6 +79,9 @@ pub const PAGE_DEFAULT: usize = 50;
 pub const PAGE_MAX: usize = 500;
 /// Rows one list request looks at: a page may be short and still have a next one.
 pub const PAGE_SCAN_MAX: usize = 5_000;
+/// Data of events that one page holds, but for its last event's: a page may be
+/// short and still have a next one.
+pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows that bulk work changes in one commit.
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.

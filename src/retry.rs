@@ -108,7 +108,7 @@ fn is_permanent(status: Option<u16>) -> bool {
 pub fn trips(outcome: &AttemptOutcome) -> bool {
     let AttemptOutcome::Failure { code, status, .. } = outcome else { return false };
     match code {
-        FailureCode::Status => status.is_some_and(|status| status == 429 || status >= 500),
+        FailureCode::Status | FailureCode::Oauth2 => status.is_some_and(|status| status == 429 || status >= 500),
         FailureCode::Dns
         | FailureCode::Connect
         | FailureCode::ConnectTimeout
@@ -257,6 +257,8 @@ mod tests {
             (FailureCode::InvalidResponse, None, false),
             (FailureCode::ResponseTooLarge, Some(200), false),
             (FailureCode::Oauth2, None, false),
+            (FailureCode::Oauth2, Some(429), true),
+            (FailureCode::Oauth2, Some(502), true),
             (FailureCode::Render, None, false),
             (FailureCode::TooLarge, None, false),
             (FailureCode::Interrupted, None, false),

@@ -10,11 +10,11 @@ use crate::auth::{Caller, Role};
 use crate::http::{self, Code, HeaderMap, Problem, Response, StatusCode};
 use crate::id::SubscriptionId;
 use crate::json;
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{NAME_CHARS_MAX, UPDATE_TRIES_MAX};
 use crate::model::{Fault, Name, Subscription};
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::store::command::{Change, Changed};
+use crate::store::command::{Change, ChangeError, Changed};
 use crate::store::query::ReadError;
 use crate::time::Timestamp;
 
@@ -128,11 +128,28 @@ impl Call {
     pub(super) async fn change(&self, change: Change) -> Result<Changed, Problem> {
         Ok(self.state.store.change(&self.caller.name, change).await?)
     }
+
+    /// The same for a change that was allowed by what the registry showed, and is
+    /// refused as stale where something else is there by then: it is looked at again.
+    pub(super) async fn change_as_seen(&self, look: impl Fn() -> Result<Change, Problem>) -> Result<Changed, Problem> {
+        for _ in 0..UPDATE_TRIES_MAX {
+            match self.state.store.change(&self.caller.name, look()?).await {
+                Err(ChangeError::Stale) => {}
+                changed => return Ok(changed?),
+            }
+        }
+        Err(overtaken())
+    }
 }
 
 /// There is no such thing, or the caller does not reach it: the same answer.
 pub(super) fn not_found(what: &str) -> Problem {
     Problem::new(Code::NotFound).detail(format!("there is no such {what}"))
+}
+
+/// Others kept changing it at the same time.
+pub(super) fn overtaken() -> Problem {
+    Problem::new(Code::Busy).detail("others keep changing it at the same time").retry_after(1)
 }
 
 /// One page of a list.

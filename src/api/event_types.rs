@@ -9,7 +9,7 @@ use crate::dialect;
 use crate::http::{self, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::json::Json;
-use crate::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
+use crate::limits::{DESCRIPTION_CHARS_MAX, EVENT_TYPE_FIELDS_MAX, NAME_CHARS_MAX};
 use crate::model::{EventType, Format, Name, OPERATIONAL_PREFIX};
 use crate::pattern::is_event_type;
 use crate::store::command::{Change, Changed};
@@ -71,11 +71,31 @@ fn read(name: &str, body: &Map<String, Value>) -> Result<Change, Problem> {
     let description = text(&fields, "description", DESCRIPTION_CHARS_MAX);
     let category = line(&fields, "category", 0, NAME_CHARS_MAX).unwrap_or_default();
     let example = fields.raw("example").map_or(Json::NULL, Json::from);
-    let known: Option<Vec<String>> =
-        fields.strings("fields").map(|names| names.into_iter().map(str::to_owned).collect());
+    let known = known_fields(&fields);
     fields.finish();
     let name = Name::from(name);
     judged(faults, Change::PutEventType { name, description, category, example, fields: known })
+}
+
+/// Names of the data's members, as placeholders have them: dotted paths, each once.
+fn known_fields(fields: &Fields<'_>) -> Option<Vec<String>> {
+    let names = fields.strings("fields")?;
+    if names.len() > EVENT_TYPE_FIELDS_MAX {
+        fields.fault("fields", format!("may have at most {EVENT_TYPE_FIELDS_MAX} names"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        let Some(name) = name else { continue };
+        let path = format!("fields[{index}]");
+        let is_step = |step: &str| !step.is_empty() && !step.contains(|c: char| c.is_control() || "{}[]".contains(c));
+        if name.chars().count() > NAME_CHARS_MAX || !name.split('.').all(is_step) {
+            let message =
+                format!("must be a dotted path such as \"user.name\", of at most {NAME_CHARS_MAX} characters");
+            fields.fault(&path, message);
+        } else if names[..index].contains(&Some(name)) {
+            fields.fault(&path, format!("must not repeat \"{name}\""));
+        }
+    }
+    Some(names.into_iter().flatten().map(str::to_owned).collect())
 }
 
 /// A text of several lines.

@@ -17,12 +17,16 @@ pub(super) async fn healthz(_call: Call) -> Result<Response, Problem> {
     Ok(http::json(StatusCode::OK, &json!({"status": "ok"})))
 }
 
-/// `GET /readyz`: the store takes writes.
+/// `GET /readyz`: the store takes events.
 pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
-    if call.state.store.is_ready() {
-        return Ok(http::json(StatusCode::OK, &json!({"status": "ready"})));
+    let not_ready = |detail: &str| Err(Problem::new(Code::Unavailable).detail(detail));
+    if !call.state.store.is_ready() {
+        return not_ready("the store takes no writes at the moment");
     }
-    Err(Problem::new(Code::Unavailable).detail("the store takes no writes at the moment"))
+    if call.state.store.is_full() {
+        return not_ready("the storage is full: nothing is accepted until there is room");
+    }
+    Ok(http::json(StatusCode::OK, &json!({"status": "ready"})))
 }
 
 /// `GET /openapi.json`

@@ -8,22 +8,30 @@ use url::Url;
 /// Parts of names of headers whose values are credentials.
 const CREDENTIAL_PARTS: &[&str] = &[
     "auth",
+    "bearer",
     "cookie",
     "credential",
+    "hmac",
+    "jwt",
     "key",
     "passphrase",
     "passwd",
     "password",
+    "pwd",
     "secret",
     "session",
     "signature",
     "token",
 ];
 
+/// What values begin with that are credentials, whatever their header is called.
+const CREDENTIAL_BEGINNINGS: &[&str] = &["basic ", "bearer ", "digest ", "token ", "whsec_", "ph_"];
+
 /// Whether a header's value is masked in reads.
-pub(super) fn is_credential(header: &str) -> bool {
-    let name = header.to_ascii_lowercase();
+pub(super) fn is_credential(header: &str, value: &str) -> bool {
+    let (name, value) = (header.to_ascii_lowercase(), value.trim_start().to_ascii_lowercase());
     CREDENTIAL_PARTS.iter().any(|part| name.contains(part))
+        || CREDENTIAL_BEGINNINGS.iter().any(|beginning| value.starts_with(beginning))
 }
 
 /// Whether two URLs have scheme, host and port in common. Templates are in
@@ -41,14 +49,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_credentials() {
-        for name in
-            ["Authorization", "x-api-key", "Cookie", "X-Auth", "x-hub-signature", "MY-TOKEN", "proxy-authorization"]
-        {
-            assert!(is_credential(name), "{name}");
+    fn names_and_values_tell_credentials() {
+        for name in [
+            "Authorization",
+            "x-api-key",
+            "Cookie",
+            "X-Auth",
+            "x-hub-signature",
+            "MY-TOKEN",
+            "proxy-authorization",
+            "X-JWT",
+        ] {
+            assert!(is_credential(name, ""), "{name}");
+        }
+        for value in ["Bearer abc", "basic dTpw", " Bearer x", "whsec_AAAA", "ph_abc"] {
+            assert!(is_credential("x-partner", value), "{value}");
         }
         for name in ["content-language", "x-tenant", "user-agent", "x-request-id"] {
-            assert!(!is_credential(name), "{name}");
+            for value in ["", "bearers of rings", "basically", "***"] {
+                assert!(!is_credential(name, value), "{name}: {value}");
+            }
         }
     }
 

@@ -34,7 +34,8 @@ use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, Code, HeaderMap, HeaderValue, Miss, Problem, Request, Response, Router, Service, StatusCode, header,
+    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Miss, Problem, Request, Response, Router, Service,
+    StatusCode, header,
 };
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -56,6 +57,8 @@ pub struct State {
     pub clock: Clock,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
+    /// Where bodies of requests are held until they are answered.
+    pub bodies: BodyRoom,
 }
 
 /// The API: everything of [`routes`].
@@ -113,15 +116,15 @@ async fn route(state: Arc<State>, router: &Router<Route>, request: Request) -> R
     })?;
     let caller = admit(&state, route.access, &parts.headers)?;
     let query = Query::read(parts.uri.query().unwrap_or(""), route.parameters)?;
-    let body = match &route.body {
-        None => bytes::Bytes::new(),
+    let (body, _held) = match &route.body {
+        None => (bytes::Bytes::new(), None),
         Some(accepted) => {
             accepted.check(&parts.headers)?;
-            let body = body.read(accepted.bytes_max).await?;
+            let (body, held) = body.read(accepted.bytes_max, &state.bodies).await?;
             if accepted.required && body.is_empty() {
                 return Err(Problem::new(Code::InvalidJson).detail("the body is empty"));
             }
-            body
+            (body, Some(held))
         }
     };
     let id = values.into_iter().next().unwrap_or_default();

@@ -32,8 +32,13 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 /// `PUT /v1/organizations/{id}`: the whole of it; without a `parent` it is a root.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
     let (name, parent) = read(&call.id, &call.object()?)?;
-    may_put(&call, parent.as_ref())?;
-    let changed = call.change(Change::PutOrganization { id: Name::from(call.id.as_str()), name, parent }).await?;
+    let changed = call
+        .change_as_seen(|| {
+            let stood = may_put(&call, parent.as_ref())?;
+            let (id, name, parent) = (Name::from(call.id.as_str()), name.clone(), parent.clone());
+            Ok(Change::PutOrganization { id, name, parent, stood })
+        })
+        .await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -51,21 +56,22 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), P
 
 /// Whether the caller may have the organization of the path below `parent`: one
 /// that is there must be reached, and where it goes too. Only keys for all
-/// organizations make roots.
-fn may_put(call: &Call, parent: Option<&Name>) -> Result<(), Problem> {
+/// organizations make roots. Answers where it stands now, if it is there.
+fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, Problem> {
     let registry = call.registry();
-    if let Some(current) = registry.organization(&call.id) {
+    let stands = registry.organization(&call.id).map(|current| current.parent.clone());
+    if let Some(current) = &stands {
         if !call.caller.reaches(&registry, &call.id) {
             return Err(not_found("organization"));
         }
-        if current.parent.as_ref() == parent {
-            return Ok(());
+        if current.as_ref() == parent {
+            return Ok(stands);
         }
     }
     match parent {
-        None if call.caller.reaches_all() => Ok(()),
+        None if call.caller.reaches_all() => Ok(stands),
         None => Err(Problem::new(Code::Forbidden).detail("making a root needs a key for all organizations")),
-        Some(parent) if registry.organization(parent).is_some() && call.caller.reaches(&registry, parent) => Ok(()),
+        Some(parent) if registry.organization(parent).is_some() && call.caller.reaches(&registry, parent) => Ok(stands),
         Some(_) => Err(Problem::faults(vec![Fault::new("parent", "names an organization that does not exist")])),
     }
 }
@@ -84,8 +90,7 @@ pub(super) async fn make_first_named(call: &Call, organization: &Name) -> Result
     if call.registry().organization(organization).is_some() || !call.caller.reaches_all() {
         return Ok(());
     }
-    let change = Change::PutOrganization { id: organization.clone(), name: String::new(), parent: None };
-    call.change(change).await?;
+    call.change(Change::MakeOrganization { id: organization.clone() }).await?;
     Ok(())
 }
 

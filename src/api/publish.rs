@@ -1,11 +1,11 @@
 //! Publishing: one event, or a batch of independent ones. **2xx is answered after
 //! the store has committed, never before.**
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::auth::Caller;
 use crate::http::{self, Code, Problem, Response, StatusCode};
 use crate::json::{self, JsonError};
 use crate::limits::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX};
@@ -24,7 +24,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 /// `POST /v1/events`
 pub(super) async fn one(call: Call) -> Result<Response, Problem> {
     let key = call.header_text("idempotency-key")?;
-    let given = read(&call.body, &call.body)?;
+    let given = read(&call.body)?;
     let mut event = own(&call, given)?;
     event.idempotency_key = key.or(event.idempotency_key);
     organizations::make_first_named(&call, &event.organization).await?;
@@ -46,7 +46,7 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
         return Err(Problem::faults(vec![Fault::new("", message)]));
     }
     let read: Vec<Result<NewEvent, Problem>> =
-        items.iter().map(|item| read(item, &call.body).and_then(|given| own(&call, given))).collect();
+        items.into_iter().map(|item| read(item).and_then(|given| own(&call, given))).collect();
     let mut events = Vec::with_capacity(read.len());
     let mut refused = Vec::with_capacity(read.len());
     for result in read {
@@ -85,36 +85,37 @@ async fn make_organizations(call: &Call, events: &[NewEvent]) -> Result<(), Prob
 }
 
 /// Each line that is not blank.
-fn split_lines(body: &Bytes) -> Vec<Bytes> {
+fn split_lines(body: &[u8]) -> Vec<&[u8]> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.filter(|line| !line.is_empty()).map(|line| body.slice_ref(line)).collect()
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
-/// Each item of the array, which as a whole must be JSON.
-fn split_array(body: &Bytes) -> Result<Vec<Bytes>, Problem> {
-    json::check_depth(body)?;
+/// Each item of the array, which as a whole must be JSON. How deep it may nest is
+/// each item's own question: nothing here recurses.
+fn split_array(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     let items: &RawValue = serde_json::from_slice(body).map_err(JsonError::from)?;
     match json::level(items) {
-        json::Level::Array(items) => Ok(items.into_iter().map(|item| body.slice_ref(item.get().as_bytes())).collect()),
+        json::Level::Array(items) => Ok(items.into_iter().map(|item| item.get().as_bytes()).collect()),
         _ => Err(Problem::faults(vec![Fault::new("", format!("must be a list of events, or {NDJSON}"))])),
     }
 }
 
-/// One event, which is `text` in `body`.
-fn read(text: &Bytes, body: &Bytes) -> Result<Given, Problem> {
+/// One event.
+fn read(text: &[u8]) -> Result<Given, Problem> {
     if text.len() > EVENT_BYTES_MAX {
         let detail = format!("an event may have at most {EVENT_BYTES_MAX} bytes");
         return Err(Problem::new(Code::TooLarge).detail(detail));
     }
     json::check_depth(text)?;
     let value: &RawValue = serde_json::from_slice(text).map_err(JsonError::from)?;
-    parse(value, body).map_err(Problem::faults)
+    parse(value).map_err(Problem::faults)
 }
 
 /// Decides whose the event is, and whether the caller may publish there.
 fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
     let registry = call.registry();
-    let organization = organization_of(&registry, &given).map_err(|fault| Problem::faults(vec![fault]))?;
+    let organization =
+        organization_of(&registry, &call.caller, &given).map_err(|fault| Problem::faults(vec![fault]))?;
     if !call.caller.reaches(&registry, &organization) {
         return Err(not_found("organization"));
     }
@@ -131,10 +132,12 @@ fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
 }
 
 /// The organization named, which must be the source's where that is registered;
-/// else the source's; else `default`.
-fn organization_of(registry: &Registry, given: &Given) -> Result<Name, Fault> {
-    let sources = given.source.as_ref().and_then(|source| registry.source(source)).map(|source| &source.organization);
-    match (&given.organization, sources) {
+/// else the source's; else `default`. A source that the caller does not reach is
+/// as good as unregistered: a label.
+fn organization_of(registry: &Registry, caller: &Caller, given: &Given) -> Result<Name, Fault> {
+    let source = given.source.as_ref().and_then(|source| registry.source(source));
+    let owner = source.map(|source| &source.organization).filter(|owner| caller.reaches(registry, owner));
+    match (&given.organization, owner) {
         (Some(named), Some(own)) if **own != **named => {
             Err(Fault::new("source", "is registered under another organization"))
         }
@@ -187,42 +190,43 @@ fn show_result(result: Result<Accepted, Problem>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Auth, authenticate};
     use crate::id::Minter;
     use crate::model::Source;
     use crate::time::Timestamp;
 
-    fn texts(items: Vec<Bytes>) -> Vec<String> {
+    fn texts(items: Vec<&[u8]>) -> Vec<String> {
         items.iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect()
     }
 
     #[test]
     fn batches_are_lines_or_an_array() {
-        let lines = Bytes::from_static(b"{\"a\":1}\r\n\n  {\"b\": 2}  \nnonsense");
-        assert_eq!(texts(split_lines(&lines)), ["{\"a\":1}", "{\"b\": 2}", "nonsense"]);
-        assert!(split_lines(&Bytes::from_static(b" \n\r\n")).is_empty());
-        let array = Bytes::from_static(b" [ {\"a\": 1} , [], 3 ] ");
-        assert_eq!(texts(split_array(&array).expect("an array")), ["{\"a\": 1}", "[]", "3"]);
+        let lines = b"{\"a\":1}\r\n\n  {\"b\": 2}  \nnonsense";
+        assert_eq!(texts(split_lines(lines)), ["{\"a\":1}", "{\"b\": 2}", "nonsense"]);
+        assert!(split_lines(b" \n\r\n").is_empty());
+        let array = b" [ {\"a\": 1} , [], 3 ] ";
+        assert_eq!(texts(split_array(array).expect("an array")), ["{\"a\": 1}", "[]", "3"]);
         for (body, code) in [
             (&b"{\"type\":\"a\",\"data\":1}"[..], Code::ValidationFailed),
             (b"[1,", Code::InvalidJson),
             (b"", Code::InvalidJson),
             (b"\xff", Code::InvalidJson),
         ] {
-            let problem = split_array(&Bytes::copy_from_slice(body)).expect_err("refused");
+            let problem = split_array(body).expect_err("refused");
             assert_eq!(problem.code(), code, "{body:?}");
         }
     }
 
     #[test]
     fn each_item_fails_alone() {
-        let body = Bytes::from_static(b"{\"type\":\"a\",\"data\":[1, 2]}\n{\"type\":\"a\"}\n{\"type\":\n[]");
-        let results: Vec<Result<Given, Problem>> = split_lines(&body).iter().map(|line| read(line, &body)).collect();
+        let body = b"{\"type\":\"a\",\"data\":[1, 2]}\n{\"type\":\"a\"}\n{\"type\":\n[]";
+        let results: Vec<Result<Given, Problem>> = split_lines(body).into_iter().map(read).collect();
         let codes: Vec<Option<Code>> = results.iter().map(|result| result.as_ref().err().map(Problem::code)).collect();
         let invalid = Some(Code::ValidationFailed);
         assert_eq!(codes, [None, invalid, Some(Code::InvalidJson), invalid]);
         assert_eq!(results[0].as_ref().expect("valid").data.as_bytes(), b"[1, 2]");
-        let large = Bytes::from(vec![b' '; EVENT_BYTES_MAX + 1]);
-        assert_eq!(read(&large, &large).expect_err("too large").code(), Code::TooLarge);
+        let large = vec![b' '; EVENT_BYTES_MAX + 1];
+        assert_eq!(read(&large).expect_err("too large").code(), Code::TooLarge);
     }
 
     #[test]
@@ -235,6 +239,7 @@ mod tests {
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         });
+        let anybody = authenticate(Auth::None, &[], None, Timestamp::ZERO).expect("no key is needed");
         for (organization, source, owner) in [
             (None, None, Some("default")),
             (None, Some("panel"), Some("acme")),
@@ -252,7 +257,7 @@ mod tests {
                 event_id: None,
                 data: crate::json::Json::NULL,
             };
-            let found = organization_of(&registry, &given);
+            let found = organization_of(&registry, &anybody, &given);
             assert_eq!(found.as_deref().ok(), owner, "{organization:?} {source:?}");
         }
     }

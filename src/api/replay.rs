@@ -41,12 +41,12 @@ fn read_replay(body: &Map<String, Value>, lane: Lane) -> Result<Replay, Problem>
     }
     let states = states.unwrap_or_default();
     for (index, state) in states.iter().enumerate() {
-        if !STATES.contains(state) {
+        if state.is_some_and(|state| !STATES.contains(&state)) {
             fields.fault(&format!("states[{index}]"), "must be one of failed, delivered, missed");
         }
     }
     fields.finish();
-    let has = |state| states.contains(&state);
+    let has = |state| states.contains(&Some(state));
     let replay = Replay { lane, window, failed: has("failed"), delivered: has("delivered"), missed: has("missed") };
     judged(faults, replay)
 }
@@ -72,9 +72,10 @@ fn read_window(fields: &Fields<'_>) -> Window {
     }
     let mut events = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
-        match Pattern::parse(text) {
-            Ok(pattern) => events.push(pattern),
-            Err(error) => fields.fault(&format!("events[{index}]"), error.to_string()),
+        match text.map(Pattern::parse) {
+            Some(Ok(pattern)) => events.push(pattern),
+            Some(Err(error)) => fields.fault(&format!("events[{index}]"), error.to_string()),
+            None => {}
         }
     }
     Window { since, until, events }

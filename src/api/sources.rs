@@ -34,11 +34,16 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 /// `PUT /v1/sources/{id}`: the whole of it; its organization stays where none is named.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
     let (name, organization) = read(&call.id, &call.object()?)?;
-    let organization = owner(&call, organization)?;
-    if *organization == *DEFAULT_ORGANIZATION {
-        organizations::make_first_named(&call, &organization).await?;
+    let (_, wanted) = owners(&call, organization.as_ref())?;
+    if *wanted == *DEFAULT_ORGANIZATION {
+        organizations::make_first_named(&call, &wanted).await?;
     }
-    let changed = call.change(Change::PutSource { id: Name::from(call.id.as_str()), name, organization }).await?;
+    let changed = call
+        .change_as_seen(|| {
+            let (owner, organization) = owners(&call, organization.as_ref())?;
+            Ok(Change::PutSource { id: Name::from(call.id.as_str()), name: name.clone(), organization, owner })
+        })
+        .await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -54,17 +59,17 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), P
     judged(faults, (name, organization))
 }
 
-/// Whose the source of the path is to be. One that is there must be reached; the
-/// organization must be too, else it is as if it did not exist.
-fn owner(call: &Call, wanted: Option<Name>) -> Result<Name, Problem> {
+/// Whose the source of the path is, if it is there, and whose it is to be. One that is
+/// there must be reached; the organization must be too, else it is as if it did not exist.
+fn owners(call: &Call, wanted: Option<&Name>) -> Result<(Option<Name>, Name), Problem> {
     let registry = call.registry();
     let current = registry.source(&call.id).map(|source| source.organization.clone());
     if current.as_ref().is_some_and(|current| !call.caller.reaches(&registry, current)) {
         return Err(not_found("source"));
     }
-    let owner = wanted.or(current).unwrap_or_else(|| Name::from(DEFAULT_ORGANIZATION));
+    let owner = wanted.or(current.as_ref()).cloned().unwrap_or_else(|| Name::from(DEFAULT_ORGANIZATION));
     if call.caller.reaches(&registry, &owner) {
-        return Ok(owner);
+        return Ok((current, owner));
     }
     Err(Problem::faults(vec![Fault::new("organization", "names an organization that does not exist")]))
 }

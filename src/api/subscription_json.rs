@@ -11,6 +11,7 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
+use crate::model::validate;
 use crate::model::{
     Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, Fault, Format, LaneStats,
     ManagedBy, Method, Name, Operator, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
@@ -117,7 +118,7 @@ pub(super) fn parse(body: &Map<String, Value>, previous: Option<&Subscription>) 
             .and_then(|level| u8::try_from(level).ok())
             .unwrap_or_else(|| default_secrecy_level(format)),
         failure_limit: whole(&fields, "failure_limit", FAILURE_LIMIT_MAX),
-        notify: fields.strings("notify").unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        notify: read_notify(&fields),
         expires_at: fields.timestamp("expires_at"),
         tls,
         delivery: read_delivery(&fields),
@@ -153,14 +154,13 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    /// `text`, or what is stored where it is the mask. `stored` is the secret, where
-    /// it is sent as stored, and where it is to be sent now.
-    fn keep(&mut self, path: String, text: &str, stored: Option<(&Secret, &str, &str)>) -> Secret {
+    /// `text`, or what is `stored` where it is the mask and whom it is sent to stays.
+    fn keep(&mut self, path: String, text: &str, stored: Option<&Secret>, stays: bool) -> Secret {
         if text != MASK {
             return Secret::new(text.to_owned());
         }
         match stored {
-            Some((secret, stored_for, wanted_for)) if is_same_endpoint(stored_for, wanted_for) => secret.clone(),
+            Some(secret) if stays => secret.clone(),
             Some(_) => {
                 let message = "must be given anew, because it would be sent to another scheme, host or port";
                 self.refused.push(Fault::new(path, message));
@@ -175,9 +175,12 @@ impl Keeper<'_> {
 
     /// The same for what is sent to the subscription's URL.
     fn keep_for_url(&mut self, path: String, text: &str, stored: Option<&Secret>) -> Secret {
-        let url = self.url;
-        let stored = stored.zip(self.previous).map(|(secret, previous)| (secret, previous.url.as_str(), url));
-        self.keep(path, text, stored)
+        let stays = self.url_stays();
+        self.keep(path, text, stored, stays)
+    }
+
+    fn url_stays(&self) -> bool {
+        self.previous.is_some_and(|previous| is_same_endpoint(&previous.url, self.url))
     }
 }
 
@@ -201,11 +204,12 @@ fn read_headers(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> Vec<(String, St
             fields.fault(&path, "is given twice: upper and lower case are the same in names of headers");
             continue;
         }
-        let value = if is_credential(&name) {
-            let stored = keeper.previous.and_then(|previous| {
-                let (_, value) = previous.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name))?;
-                Some(Secret::new(value.clone()))
-            });
+        let stored = keeper.previous.and_then(|previous| {
+            previous.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)).map(|(_, value)| value)
+        });
+        // The mask stands for what a read masks, by its name or by what is stored.
+        let value = if is_credential(&name, stored.map_or("", String::as_str)) {
+            let stored = stored.map(|value| Secret::new(value.clone()));
             keeper.keep_for_url(path, &value, stored.as_ref()).expose().to_owned()
         } else {
             value
@@ -240,11 +244,14 @@ fn read_authentication(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> Authenti
             let token_url = text("token_url");
             let stored = stored.and_then(|stored| match stored {
                 Authentication::OAuth2 { token_url: stored_for, client_secret, .. } => {
-                    Some((client_secret, stored_for.as_str(), token_url.as_str()))
+                    Some((client_secret, is_same_endpoint(stored_for, &token_url)))
                 }
                 _ => None,
             });
-            let client_secret = keeper.keep(inner.path("client_secret"), &text("client_secret"), stored);
+            // It is sent to the one, and what it buys to the other.
+            let stays = stored.is_some_and(|(_, stays)| stays) && keeper.url_stays();
+            let stored = stored.map(|(secret, _)| secret);
+            let client_secret = keeper.keep(inner.path("client_secret"), &text("client_secret"), stored, stays);
             Authentication::OAuth2 {
                 client_id: text("client_id"),
                 client_secret,
@@ -286,14 +293,26 @@ fn read_tls(fields: &Fields<'_>, keeper: &mut Keeper<'_>) -> TlsSettings {
     tls
 }
 
+// Where an item of a list is at fault, something that is no such item takes its
+// place: what is told of the others later is told by their own index.
+
+fn read_notify(fields: &Fields<'_>) -> Vec<String> {
+    let users = fields.strings("notify").unwrap_or_default();
+    users.into_iter().map(|user| user.unwrap_or_default().to_owned()).collect()
+}
+
 fn read_events(fields: &Fields<'_>) -> Vec<Pattern> {
     let texts = required(fields, "events", fields.strings("events")).unwrap_or_default();
     let mut patterns = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
-        match Pattern::parse(text) {
-            Ok(pattern) => patterns.push(pattern),
-            Err(error) => fields.fault(&format!("events[{index}]"), error.to_string()),
-        }
+        let pattern = text.and_then(|text| match Pattern::parse(text) {
+            Ok(pattern) => Some(pattern),
+            Err(error) => {
+                fields.fault(&format!("events[{index}]"), error.to_string());
+                None
+            }
+        });
+        patterns.push(pattern.unwrap_or_else(|| Pattern::Exact(Name::from(""))));
     }
     patterns
 }
@@ -307,10 +326,10 @@ fn read_scope(fields: &Fields<'_>) -> Scope {
         Some(Value::Array(items)) => {
             let mut sources = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
-                match item.as_str() {
-                    Some(source) => sources.push(Name::from(source)),
-                    None => fields.fault(&format!("scope[{index}]"), format!("must be a string, not {}", kind(item))),
+                if !item.is_string() {
+                    fields.fault(&format!("scope[{index}]"), format!("must be a string, not {}", kind(item)));
                 }
+                sources.push(Name::from(item.as_str().unwrap_or_default()));
             }
             Scope::Sources(sources)
         }
@@ -322,36 +341,45 @@ fn read_scope(fields: &Fields<'_>) -> Scope {
 }
 
 fn read_filter(fields: &Fields<'_>) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    for inner in fields.objects("filter").unwrap_or_default() {
-        let path = required(&inner, "path", inner.string("path"));
-        let op = required(&inner, "op", inner.one_of("op", &Operator::names(), Operator::from_name));
-        let value = inner.raw("value").cloned();
-        if value.is_none() {
-            inner.fault("value", "is required");
-        }
-        if let (Some(path), Some(op), Some(value)) = (path, op, value) {
-            conditions.push(Condition { path: path.to_owned(), op, value });
-        }
-        inner.finish();
+    let conditions = fields.objects("filter").unwrap_or_default();
+    conditions.into_iter().map(|inner| inner.map_or_else(no_condition, read_condition)).collect()
+}
+
+fn no_condition() -> Condition {
+    Condition { path: String::new(), op: Operator::Exists, value: Value::Bool(true) }
+}
+
+fn read_condition(inner: Fields<'_>) -> Condition {
+    let path = required(&inner, "path", inner.string("path"));
+    let op = required(&inner, "op", inner.one_of("op", &Operator::names(), Operator::from_name));
+    let value = inner.raw("value");
+    if value.is_none() {
+        inner.fault("value", "is required");
     }
-    conditions
+    inner.finish();
+    let mut condition = no_condition();
+    if let Some(path) = path {
+        condition.path = path.to_owned();
+    }
+    if let (Some(op), Some(value)) = (op, value) {
+        (condition.op, condition.value) = (op, value.clone());
+    }
+    condition
 }
 
 fn read_delivery(fields: &Fields<'_>) -> DeliveryOverrides {
     let Some(inner) = fields.object("delivery") else { return DeliveryOverrides::default() };
-    let any_span = Duration::ZERO..=Duration::MAX;
     let delivery = DeliveryOverrides {
-        timeout: inner.duration("timeout", any_span.clone()),
+        timeout: inner.duration("timeout", validate::TIMEOUT),
         concurrency: whole(&inner, "concurrency", CONCURRENCY_MAX),
         rate_per_second: inner.number("rate_per_second", 0.0..=RATE_PER_SECOND_MAX),
         retry: inner.object("retry").map_or_else(RetryOverrides::default, |retry| {
             let overrides = RetryOverrides {
-                first: retry.duration("first", any_span.clone()),
-                factor: retry.number("factor", 1.0..=100.0),
-                max_delay: retry.duration("max_delay", any_span.clone()),
-                jitter: retry.number("jitter", 0.0..=1.0),
-                give_up_after: retry.duration("give_up_after", any_span),
+                first: retry.duration("first", validate::RETRY_FIRST),
+                factor: retry.number("factor", validate::RETRY_FACTOR),
+                max_delay: retry.duration("max_delay", Duration::ZERO..=validate::RETRY_DELAY_MAX),
+                jitter: retry.number("jitter", validate::RETRY_JITTER),
+                give_up_after: retry.duration("give_up_after", validate::RETRY_GIVE_UP_AFTER),
                 transient_only: retry.one_of("on", "any, transient", |name| match name {
                     "any" => Some(false),
                     "transient" => Some(true),
@@ -498,7 +526,7 @@ fn show_map(entries: &[(String, String)]) -> Map<String, Value> {
 }
 
 fn show_header((name, value): &(String, String)) -> (String, Value) {
-    (name.clone(), json!(if is_credential(name) { MASK } else { value }))
+    (name.clone(), json!(if is_credential(name, value) { MASK } else { value }))
 }
 
 fn show_authentication(authentication: &Authentication) -> Value {

@@ -195,7 +195,7 @@ fn a_client_secret_goes_where_its_tokens_come_from() {
     current.settings.headers.clear();
     current.settings.tls = TlsSettings::default();
     for (pointer, url, told) in [
-        ("/url", "https://elsewhere.example", &[][..]),
+        ("/url", "https://elsewhere.example", &["authentication.client_secret"][..]),
         ("/authentication/token_url", "https://id.example/other", &[]),
         ("/authentication/token_url", "https://evil.example/token", &["authentication.client_secret"]),
     ] {

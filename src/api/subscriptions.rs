@@ -13,13 +13,13 @@ use crate::input::{Faults, Fields};
 use crate::limits::UPDATE_TRIES_MAX;
 use crate::model::validate::{self, Surroundings};
 use crate::model::{
-    DEFAULT_ORGANIZATION, Fault, ManagedBy, Settings, SigningSecret, Status, StatusReason, Subscription,
+    DEFAULT_ORGANIZATION, Fault, ManagedBy, Name, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
 };
 use crate::pattern::is_event_type;
 use crate::secret::{MASK, Secret};
 use crate::store::command::{Change, ChangeError, Changed};
 
-use super::call::{Call, page, random, take_page};
+use super::call::{Call, not_found, overtaken, page, random, take_page};
 use super::subscription_json::{Draft, WantedSecret, check_new_secret, parse, role_needed, show};
 use super::values::judged;
 use super::{deliveries, merge_patch, no_content, no_store, organizations, trial};
@@ -60,11 +60,17 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let idempotency = call.header_text("idempotency-key")?.map(|key| (key, Sha256::digest(&call.body).into()));
     let (draft, mut refusal) = parse(&call.object()?, None);
     let settings = draft.settings;
+    // Before anything that depends on when it is asked: a repetition is answered as
+    // the first was, though what was valid then would not be now.
+    if let Some(made) = made_before(&call, &settings.organization, idempotency.as_ref()).await? {
+        return Ok(answer_creation(&call, &made, true));
+    }
     let dialect = dialect::find(settings.format);
     refusal.add(check_new_secret(&draft.secret, dialect).into_iter().collect());
     let is_unsigned = matches!(draft.secret, WantedSecret::Unsigned);
     refusal.add(check_settings(&call, &settings, is_unsigned));
     refusal.add(check_organization(&call, &settings));
+    refusal.add(check_scope(&call, &settings));
     refusal.into_result()?;
     if let Some(role) = role_needed(&settings, None) {
         call.require(role)?;
@@ -83,10 +89,31 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let Changed::Subscription { subscription, replayed } = call.change(change).await? else {
         return Err(Problem::new(Code::Internal));
     };
-    if !call.reaches(&subscription.settings.organization) {
+    Ok(answer_creation(&call, &subscription, replayed))
+}
+
+/// What the same request made before. A caller that does not reach the organization
+/// is not told of it.
+async fn made_before(
+    call: &Call,
+    organization: &Name,
+    idempotency: Option<&(String, [u8; 32])>,
+) -> Result<Option<Arc<Subscription>>, Problem> {
+    let Some((key, content)) = idempotency.filter(|_| call.reaches(organization)) else { return Ok(None) };
+    let (organization, key) = (organization.clone(), key.clone());
+    let Some((id, first)) = call.read(move |store| store.created_by(&organization, &key)).await? else {
+        return Ok(None);
+    };
+    if first != *content {
         return Err(Problem::from(ChangeError::IdempotencyConflict));
     }
-    let mut shown = show(&subscription, &call.state.store.stats(subscription.number));
+    let made = call.registry().subscription(id).cloned();
+    made.map(Some).ok_or_else(|| not_found("subscription"))
+}
+
+/// The answer that made `subscription`, or tells again of it.
+fn answer_creation(call: &Call, subscription: &Subscription, replayed: bool) -> Response {
+    let mut shown = show(subscription, &call.state.store.stats(subscription.number));
     shown["secret"] = json!(subscription.secrets.last().map(|current| {
         // Asked again later, this is not the answer that made what was rotated in since.
         let is_its_own = current.created_at == subscription.created_at;
@@ -96,8 +123,8 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/subscriptions/{}", subscription.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    tag(&mut response, &subscription);
-    Ok(no_store(response))
+    tag(&mut response, subscription);
+    no_store(response)
 }
 
 /// `PUT /v1/subscriptions/{id}`: the whole of it.
@@ -115,6 +142,10 @@ pub(super) async fn patch(call: Call) -> Result<Response, Problem> {
             _ => Map::new(),
         };
         merge_patch::apply(&mut merged, patch.clone());
+        // Left out, it stays: to be refused, its taking away must still be seen.
+        if patch.get("secret").is_some_and(Value::is_null) {
+            merged.insert("secret".to_owned(), Value::Null);
+        }
         merged
     })
     .await
@@ -133,23 +164,22 @@ async fn update(call: &Call, body: impl Fn(&Subscription) -> Map<String, Value>)
             return Err(Problem::from(ChangeError::ManagedByFile));
         }
         verify_update(call, &draft.settings, &current, becomes).await?;
-        if draft.settings != current.settings {
-            let change = Change::UpdateSubscription {
-                id: current.id,
-                settings: Box::new(draft.settings),
-                version: current.version,
-            };
-            match call.state.store.change(&call.caller.name, change).await {
-                Err(ChangeError::Stale) if if_match.is_none() => continue,
-                changed => changed?,
-            };
-        }
-        if becomes != current.status {
-            set_status(call, &current, becomes).await?;
-        }
+        let change = if draft.settings != current.settings {
+            let status = (becomes != current.status).then(|| (becomes, by(call)));
+            let (id, version) = (current.id, current.version);
+            Change::UpdateSubscription { id, settings: Box::new(draft.settings), version, status }
+        } else if becomes != current.status {
+            status_change(call, &current, becomes)
+        } else {
+            return Ok(answer(call, StatusCode::OK, &current));
+        };
+        match call.state.store.change(&call.caller.name, change).await {
+            Err(ChangeError::Stale) if if_match.is_none() => continue,
+            changed => changed?,
+        };
         return Ok(answer(call, StatusCode::OK, call.subscription()?.as_ref()));
     }
-    Err(Problem::new(Code::Busy).detail("others keep changing it at the same time").retry_after(1))
+    Err(overtaken())
 }
 
 /// Reads and checks the new settings of `current`, and whether the caller may.
@@ -160,6 +190,7 @@ fn draft_update(call: &Call, body: &Map<String, Value>, current: &Subscription) 
     // What it was set to was in the future then; that it has passed is no fault of this change.
     faults.retain(|fault| fault.field != "expires_at" || expiry != current.settings.expires_at);
     refusal.add(faults);
+    refusal.add(check_scope(call, &draft.settings));
     refusal.into_result()?;
     let is_enabling = draft.status == Some(Status::Enabled) && !current.is_enabled();
     if is_enabling && expiry.is_some_and(|at| at <= call.now()) {
@@ -196,31 +227,43 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
 
 /// `POST /v1/subscriptions/{id}/enable`
 pub(super) async fn enable(call: Call) -> Result<Response, Problem> {
-    let current = call.subscription()?;
-    if current.is_enabled() {
-        return Ok(answer(&call, StatusCode::OK, &current));
+    for _ in 0..UPDATE_TRIES_MAX {
+        let current = call.subscription()?;
+        if current.is_enabled() {
+            return Ok(answer(&call, StatusCode::OK, &current));
+        }
+        if current.settings.expires_at.is_some_and(|at| at <= call.now()) {
+            return Err(Problem::from(ChangeError::Expired));
+        }
+        verify_update(&call, &current.settings, &current, Status::Enabled).await?;
+        let change = status_change(&call, &current, Status::Enabled);
+        match call.state.store.change(&call.caller.name, change).await {
+            Err(ChangeError::Stale) => continue,
+            changed => changed?,
+        };
+        return Ok(answer(&call, StatusCode::OK, call.subscription()?.as_ref()));
     }
-    if current.settings.expires_at.is_some_and(|at| at <= call.now()) {
-        return Err(Problem::from(ChangeError::Expired));
-    }
-    verify_update(&call, &current.settings, &current, Status::Enabled).await?;
-    set_status(&call, &current, Status::Enabled).await?;
-    Ok(answer(&call, StatusCode::OK, call.subscription()?.as_ref()))
+    Err(overtaken())
 }
 
 /// `POST /v1/subscriptions/{id}/disable`
 pub(super) async fn disable(call: Call) -> Result<Response, Problem> {
     let current = call.subscription()?;
     if current.status != Status::Disabled {
-        set_status(&call, &current, Status::Disabled).await?;
+        call.change(status_change(&call, &current, Status::Disabled)).await?;
     }
     Ok(answer(&call, StatusCode::OK, call.subscription()?.as_ref()))
 }
 
-async fn set_status(call: &Call, subscription: &Subscription, status: Status) -> Result<(), Problem> {
-    let detail = format!("by {}", call.caller.name);
-    call.change(Change::SetStatus { id: subscription.id, status, reason: StatusReason::Manual, detail }).await?;
-    Ok(())
+/// What is enabled is what was looked at; disabled is whatever is there.
+fn status_change(call: &Call, subscription: &Subscription, status: Status) -> Change {
+    let version = (status == Status::Enabled).then_some(subscription.version);
+    Change::SetStatus { id: subscription.id, status, reason: StatusReason::Manual, detail: by(call), version }
+}
+
+/// Who changed a status, for people.
+fn by(call: &Call) -> String {
+    format!("by {}", call.caller.name)
 }
 
 /// `POST /v1/subscriptions/{id}/test`
@@ -264,6 +307,17 @@ fn check_organization(call: &Call, settings: &Settings) -> Vec<Fault> {
         return Vec::new();
     }
     vec![Fault::new("organization", "names an organization that does not exist")]
+}
+
+/// Every source of the scope must be of the subscription's own organization. The
+/// store asks again when it is committed.
+fn check_scope(call: &Call, settings: &Settings) -> Vec<Fault> {
+    let Scope::Sources(sources) = &settings.scope else { return Vec::new() };
+    let registry = call.registry();
+    let is_own = |id: &Name| registry.source(id).is_some_and(|source| source.organization == settings.organization);
+    let foreign = sources.iter().enumerate().filter(|(_, id)| !is_own(id));
+    let message = "names a source that is not of the subscription's organization";
+    foreign.map(|(index, _)| Fault::new(format!("scope[{index}]"), message)).collect()
 }
 
 fn signing(call: &Call, secret: Option<&Secret>) -> Vec<SigningSecret> {

@@ -10,7 +10,9 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::json::Json;
-use crate::model::{Attempt, AttemptOutcome, Event, ManagedBy, Name, Settings, SigningSecret, Status, Subscription};
+use crate::model::{
+    Attempt, AttemptOutcome, Event, FailureCode, ManagedBy, Name, Settings, SigningSecret, Status, Subscription,
+};
 use crate::time::Timestamp;
 
 use super::call::{Call, random};
@@ -73,7 +75,9 @@ pub(super) async fn verify(call: &Call, settings: &Settings, secrets: Vec<Signin
         created_by: call.caller.name.clone(),
         managed_by: ManagedBy::Api,
     });
-    refuse_failure(&send(call, &candidate, None).await?.outcome)
+    let attempt = send(call, &candidate, None).await;
+    call.state.performer.forget(candidate.number);
+    refuse_failure(&attempt?.outcome)
 }
 
 fn refuse_failure(outcome: &AttemptOutcome) -> Result<(), Problem> {
@@ -81,9 +85,9 @@ fn refuse_failure(outcome: &AttemptOutcome) -> Result<(), Problem> {
         AttemptOutcome::Success { .. } => return Ok(()),
         AttemptOutcome::Failure { code, status, .. } => (code, status),
     };
-    let detail = match status {
-        Some(status) => format!("the test event was answered with status {status}"),
-        None => format!("the test event could not be delivered: {code}"),
+    let detail = match (code, status) {
+        (FailureCode::Status, Some(status)) => format!("the test event was answered with status {status}"),
+        _ => format!("the test event could not be delivered: {code}"),
     };
     let outcome = json!({"code": code.as_str(), "status": status});
     Err(Problem::new(Code::VerificationFailed).detail(detail).member("outcome", outcome))
@@ -92,14 +96,13 @@ fn refuse_failure(outcome: &AttemptOutcome) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FailureCode;
-
     #[test]
     fn a_failed_verification_tells_code_and_status_alone() {
         assert!(refuse_failure(&AttemptOutcome::Success { status: 200 }).is_ok());
         let failure = |code, status| AttemptOutcome::Failure { code, status, detail: "of the body".to_owned() };
         for (outcome, told) in [
             (failure(FailureCode::Status, Some(404)), json!({"code": "status", "status": 404})),
+            (failure(FailureCode::Oauth2, Some(503)), json!({"code": "oauth2", "status": 503})),
             (failure(FailureCode::Dns, None), json!({"code": "dns", "status": null})),
         ] {
             let value = refuse_failure(&outcome).expect_err("a failure").to_value();

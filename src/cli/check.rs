@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::serve::ConfigFile;
 use super::{Failure, output};
-use crate::config::{Auth, Config, ConfigErrors, Listen, Place};
+use crate::config::{Auth, Config, ConfigErrors, Listen, Loaded, LocatedFault, Place};
+use crate::http;
 
 const EXAMPLE: &str = "Example:
   posthaste check --config /etc/posthaste/config.toml
@@ -24,7 +25,7 @@ pub(super) struct Args {
 
 /// Reads the configuration as `serve` does, and says how that went.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    match args.file.load() {
+    match args.file.load().and_then(with_certificate) {
         Ok(loaded) if args.json => output::print(&json!({"ok": true, "path": loaded.path, "faults": []}).to_string()),
         Ok(loaded) => {
             let file = loaded.path.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
@@ -35,6 +36,19 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
                 output::print(&as_json(&errors).to_string())?;
             }
             Err(Failure::usage(errors.to_string()))
+        }
+    }
+}
+
+/// Refuses a certificate and key that `serve` could not show.
+fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigErrors> {
+    let Some(files) = &loaded.config.service.tls else { return Ok(loaded) };
+    match http::check_certificate(&files.cert_file, &files.key_file) {
+        Ok(()) => Ok(loaded),
+        Err(message) => {
+            let (place, field) = (Place::Nowhere, "service.tls".to_owned());
+            let message = format!("cannot be used: {message}");
+            Err(ConfigErrors { path: loaded.path, faults: vec![LocatedFault { place, field, message }] })
         }
     }
 }

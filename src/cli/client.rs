@@ -33,10 +33,10 @@ pub(super) struct ClientArgs {
     /// The daemon's Unix socket, in place of a URL
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// A file with the API token
+    /// A file with the API token, which not everybody may read
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// The API token; others on this machine may see it, so prefer --token-file or POSTHASTE_TOKEN
+    /// The API token itself; others on this machine may see it, so prefer --token-file or POSTHASTE_TOKEN
     #[arg(long)]
     token: Option<String>,
     /// An authority to trust beside the platform's, in PEM
@@ -76,7 +76,7 @@ impl Client {
         let token = match (args.token, args.token_file) {
             (Some(token), _) => Some(Secret::new(token)),
             (None, Some(path)) => {
-                let text = String::from_utf8_lossy(&output::read_input(&path)?).trim().to_owned();
+                let text = String::from_utf8_lossy(&output::read_secret(&path)?).trim().to_owned();
                 Some(Secret::new(text))
             }
             (None, None) => environment::secret(environment::TOKEN),

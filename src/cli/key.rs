@@ -2,15 +2,11 @@
 
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::{Failure, output};
-use crate::auth::Role;
-use crate::secret::Secret;
+use crate::auth::{NewToken, Role, new_token};
 use crate::time::Timestamp;
 
 const EXAMPLE: &str = "Example:
@@ -58,14 +54,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Command::New(args) = args.command;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| Failure::failed(format!("no randomness to be had: {error}")))?;
-    let token = token(&random);
-    let block = block(&args, &token);
+    let NewToken { token, sha256 } = new_token(random);
+    let block = block(&args, &sha256);
     if args.json {
         let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
         let key = json!({
             "token": token.expose(),
             "name": args.name,
-            "sha256": digest_hex(&token),
+            "sha256": sha256,
             "roles": roles,
             "organizations": args.organizations,
             "expires_at": args.expires_at.map(|at| at.to_string()),
@@ -80,26 +76,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     ))
 }
 
-/// `ph_` makes a token that leaked easy to search for.
-fn token(random: &[u8; 32]) -> Secret {
-    Secret::new(format!("ph_{}", URL_SAFE_NO_PAD.encode(random)))
-}
-
-/// SHA-256 of the whole token, as the configuration has it.
-fn digest_hex(token: &Secret) -> String {
-    Sha256::digest(token.expose().as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-fn block(args: &NewArgs, token: &Secret) -> String {
+fn block(args: &NewArgs, sha256: &str) -> String {
     let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
     // Without control characters, a JSON string or list of strings is a TOML one.
     let mut block = format!(
-        "[[api_keys]]\nname = {}\nsha256 = \"{}\"\nroles = {}\norganizations = {}",
+        "[[api_keys]]\nname = {}\nsha256 = \"{sha256}\"\nroles = {}\norganizations = {}",
         json!(args.name),
-        digest_hex(token),
         json!(roles),
         json!(args.organizations)
     );
@@ -125,11 +107,11 @@ fn parse_name(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::config;
+    use sha2::{Digest, Sha256};
 
     #[test]
     fn the_block_is_a_configuration_and_its_digest_the_tokens() {
-        let token = token(&[7; 32]);
-        assert_eq!(token.expose(), "ph_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
+        let NewToken { token, sha256 } = new_token([7; 32]);
         let args = NewArgs {
             name: "a \"shop\" \\ ü".into(),
             roles: vec![Role::Publish, Role::Read],
@@ -139,7 +121,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("c.toml");
-        std::fs::write(&file, block(&args, &token)).expect("written");
+        std::fs::write(&file, block(&args, &sha256)).expect("written");
         let config = config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
         let key = &config.api_keys[0];
         assert_eq!(key.name, args.name);

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::Failure;
+use crate::config;
 
 /// Prints `text` and ends the line.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
@@ -43,6 +44,14 @@ pub(super) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::read(path)
     };
     read.map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))
+}
+
+/// The same for a secret, which everybody else must not be able to read.
+pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, Failure> {
+    match config::open_to_everybody(path).filter(|_| path != Path::new("-")) {
+        Some(open) => Err(Failure::usage(format!("{} {open}", path.display()))),
+        None => read_input(path),
+    }
 }
 
 #[cfg(test)]

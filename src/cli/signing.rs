@@ -26,7 +26,7 @@ Exit 0: the signature is right, 1: it is not.";
 /// Where the signing secret comes from.
 #[derive(clap::Args)]
 pub(super) struct SecretSource {
-    /// A file with the secret (whsec_...)
+    /// A file with the secret (whsec_...), which not everybody may read
     #[arg(long, value_name = "FILE", conflicts_with = "secret")]
     secret_file: Option<PathBuf>,
     /// The secret itself; others on this machine may see it, so prefer --secret-file or POSTHASTE_SECRET
@@ -47,7 +47,7 @@ impl SecretSource {
             return Ok(Some(Secret::new(text)));
         }
         let Some(path) = self.secret_file else { return Ok(environment::secret(environment::SECRET)) };
-        let bytes = output::read_input(&path)?;
+        let bytes = output::read_secret(&path)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Failure::usage(format!("{} does not hold a secret: it is not text", path.display())))?;
         Ok(Some(Secret::new(text.trim().to_owned())))

@@ -176,15 +176,18 @@ fn check_files(root: &Map<String, Value>) -> Vec<Fault> {
         let field = format!("service.tls.{name}");
         if let Err(error) = std::fs::File::open(path) {
             faults.push(Fault::new(field, format!("cannot be read: {error}")));
-        } else if is_secret && is_world_readable(path) {
-            faults.push(Fault::new(field, format!("can be read by everybody; run: chmod o= {}", path.display())));
+        } else if let Some(open) = is_secret.then(|| open_to_everybody(path)).flatten() {
+            faults.push(Fault::new(field, open));
         }
     }
     faults
 }
 
-fn is_world_readable(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+/// What is wrong with the file of a secret that everybody can read, as the rest of a
+/// sentence that begins with its name; none: they cannot, or it is not there.
+pub fn open_to_everybody(path: &Path) -> Option<String> {
+    let is_open = std::fs::metadata(path).ok()?.permissions().mode() & 0o004 != 0;
+    is_open.then(|| format!("can be read by everybody; run: chmod o= {}", path.display()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub mod environment;
 mod load;
 mod read;
 
-pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load};
+pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -74,6 +74,16 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// A Unix socket, mode 0600.
     Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().is_loopback(),
+            Listen::Unix(_) => true,
+        }
+    }
 }
 
 /// A certificate and its key, in PEM files.

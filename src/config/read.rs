@@ -16,15 +16,13 @@ use crate::auth::{ApiKey, Role};
 use crate::dialect;
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX};
-use crate::model::Name;
+use crate::model::{Name, validate};
 use crate::pattern::Pattern;
 use crate::retry::Policy;
 use crate::secrecy::{Rule, Target};
 use crate::time::format_duration;
 
-const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
 const MIB: u64 = 1024 * 1024;
 
@@ -79,21 +77,22 @@ fn service(fields: Fields<'_>) -> Option<Service> {
     });
     let hosts = fields.strings("hosts").map(|hosts| {
         for (index, host) in hosts.iter().enumerate() {
-            if url::Host::parse(host).is_err() {
+            if host.is_some_and(|host| url::Host::parse(host).is_err()) {
                 fields.fault(&format!("hosts[{index}]"), "must be a host name or address, without scheme and port");
             }
         }
-        hosts.into_iter().map(str::to_ascii_lowercase).collect()
+        hosts.into_iter().flatten().map(str::to_ascii_lowercase).collect()
     });
     let origins = fields.strings("origins").map(|origins| {
+        let is_origin = |text: &str| url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
         for (index, origin) in origins.iter().enumerate() {
-            if !url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin) {
+            if origin.is_some_and(|origin| !is_origin(origin)) {
                 let message = "must be an origin such as \"https://admin.example.com\": scheme, host, port if not \
                                the scheme's own, no path";
                 fields.fault(&format!("origins[{index}]"), message);
             }
         }
-        origins.into_iter().map(str::to_owned).collect()
+        origins.into_iter().flatten().map(str::to_owned).collect()
     });
     let drain = fields.duration("drain", Duration::ZERO..=10 * MINUTE);
     let tls = fields.object("tls").and_then(server_tls);
@@ -116,6 +115,7 @@ fn listeners(fields: &Fields<'_>) -> Option<Vec<Listen>> {
     }
     let mut listeners = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
+        let Some(text) = text else { continue };
         let field = format!("listen[{index}]");
         let listener = match text.strip_prefix("unix:") {
             Some(path) => (!path.is_empty()).then(|| Listen::Unix(PathBuf::from(path))),
@@ -219,7 +219,7 @@ fn delivery(fields: Fields<'_>) -> Option<Delivery> {
     let allow_http = fields.bool("allow_http");
     let allow_networks = allowed_networks(&fields);
     let verify_urls = fields.bool("verify_urls");
-    let timeout = fields.duration("timeout", SECOND..=MINUTE);
+    let timeout = fields.duration("timeout", validate::TIMEOUT);
     let connect_timeout = fields.duration("connect_timeout", Duration::from_millis(100)..=MINUTE);
     if let (Some(timeout), Some(connect_timeout)) = (timeout, connect_timeout)
         && connect_timeout > timeout
@@ -311,15 +311,15 @@ fn required<'a>(fields: &Fields<'a>, name: &'static str) -> Option<&'a str> {
 fn organizations(fields: &Fields<'_>) -> Option<Option<Vec<Name>>> {
     let names = required_list(fields, "organizations", "\"*\" stands for all")?;
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+        if name.is_some_and(|name| name.is_empty() || name.chars().count() > NAME_CHARS_MAX) {
             fields.fault(&format!("organizations[{index}]"), format!("must have 1 to {NAME_CHARS_MAX} characters"));
         }
     }
-    Some((!names.contains(&"*")).then(|| names.into_iter().map(Name::from).collect()))
+    Some((!names.contains(&Some("*"))).then(|| names.into_iter().flatten().map(Name::from).collect()))
 }
 
 /// Strings, at least one, in a table that has no defaults.
-fn required_list<'a>(fields: &Fields<'a>, name: &'static str, hint: &str) -> Option<Vec<&'a str>> {
+fn required_list<'a>(fields: &Fields<'a>, name: &'static str, hint: &str) -> Option<Vec<Option<&'a str>>> {
     if !fields.has(name) {
         fields.fault(name, format!("is missing; {hint}"));
     }
@@ -336,16 +336,16 @@ fn retry(fields: Fields<'_>) -> Option<Policy> {
         "transient" => Some(true),
         _ => None,
     });
-    let first = fields.duration("first", Duration::from_millis(100)..=DAY);
-    let factor = fields.number("factor", 1.0..=10.0);
-    let max_delay = fields.duration("max_delay", Duration::from_millis(100)..=7 * DAY);
+    let first = fields.duration("first", validate::RETRY_FIRST);
+    let factor = fields.number("factor", validate::RETRY_FACTOR);
+    let max_delay = fields.duration("max_delay", *validate::RETRY_FIRST.start()..=validate::RETRY_DELAY_MAX);
     if let (Some(first), Some(max_delay)) = (first, max_delay)
         && max_delay < first
     {
         fields.fault("max_delay", format!("must be at least first, {}", format_duration(first)));
     }
-    let jitter = fields.number("jitter", 0.0..=0.5);
-    let give_up_after = fields.duration("give_up_after", MINUTE..=30 * DAY);
+    let jitter = fields.number("jitter", validate::RETRY_JITTER);
+    let give_up_after = fields.duration("give_up_after", validate::RETRY_GIVE_UP_AFTER);
     fields.finish();
     Some(Policy {
         first: first?,
@@ -397,7 +397,7 @@ fn log(fields: Fields<'_>) -> Option<Log> {
 
 fn api_keys(fields: &Fields<'_>) -> Vec<ApiKey> {
     let mut keys: Vec<ApiKey> = Vec::new();
-    for item in fields.objects("api_keys").unwrap_or_default() {
+    for item in fields.objects("api_keys").unwrap_or_default().into_iter().flatten() {
         let name_field = item.path("name");
         let digest_field = item.path("sha256");
         let Some(key) = api_key(item) else { continue };
@@ -426,8 +426,8 @@ fn api_key(fields: Fields<'_>) -> Option<ApiKey> {
         digest
     });
     let roles = required_list(&fields, "roles", &format!("there are {}", Role::names())).map(|names| {
-        let role = |(index, name): (usize, &&str)| {
-            let role = Role::from_name(name);
+        let role = |(index, name): (usize, &Option<&str>)| {
+            let role = Role::from_name((*name)?);
             if role.is_none() {
                 fields.fault(&format!("roles[{index}]"), format!("must be one of {}", Role::names()));
             }
@@ -453,7 +453,7 @@ fn parse_digest(text: &str) -> Option<[u8; 32]> {
 }
 
 fn secrecy(fields: &Fields<'_>) -> Vec<Rule> {
-    fields.objects("secrecy").unwrap_or_default().into_iter().filter_map(rule).collect()
+    fields.objects("secrecy").unwrap_or_default().into_iter().flatten().filter_map(rule).collect()
 }
 
 fn rule(fields: Fields<'_>) -> Option<Rule> {
@@ -487,11 +487,7 @@ fn rule(fields: Fields<'_>) -> Option<Rule> {
 fn check_auth(service: &Service, api_keys: &[ApiKey], fields: &Fields<'_>) {
     match service.auth {
         Auth::None => {
-            let open = service.listen.iter().position(|listener| match listener {
-                Listen::Tcp(address) => !address.ip().is_loopback(),
-                Listen::Unix(_) => false,
-            });
-            if let Some(index) = open {
+            if let Some(index) = service.listen.iter().position(|listener| !listener.is_local()) {
                 let message = format!(
                     "must not be \"none\" while listen[{index}] is reached from other machines; listen on 127.0.0.1 \
                      or a Unix socket, or use keys"

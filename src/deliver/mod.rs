@@ -118,13 +118,15 @@ pub struct Failure {
     pub code: FailureCode,
     /// More, for people; no secrets, nothing of a token endpoint's body.
     pub detail: String,
+    /// Of code `oauth2`: the token endpoint's status, where it was 429 or a 5xx.
+    pub token_status: Option<u16>,
 }
 
 impl Failure {
     fn new(code: FailureCode, detail: impl Into<String>) -> Failure {
         let detail: String = detail.into();
         let cut = detail.char_indices().nth(DETAIL_CHARS_MAX).map_or(detail.len(), |(at, _)| at);
-        Failure { code, detail: detail[..cut].to_owned() }
+        Failure { code, detail: detail[..cut].to_owned(), token_status: None }
     }
 
     fn timeout() -> Failure {

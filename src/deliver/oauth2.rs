@@ -150,7 +150,7 @@ impl Client {
             return Ok(held);
         }
         let Ok(_alone) = timeout_at(errand.deadline, slot.fetching.lock()).await else {
-            return Err(failure("no answer in time"));
+            return Err(told_of_endpoint(Failure::timeout()));
         };
         if let Some(held) = slot.valid(Instant::now()) {
             return Ok(held);
@@ -184,9 +184,12 @@ impl Client {
                 wait: Duration::MAX,
             },
         };
-        let reply = self.exchange(outbound).await.map_err(|error| failure(&error.detail))?;
+        let reply = self.exchange(outbound).await.map_err(told_of_endpoint)?;
         if !reply.status.is_success() {
-            return Err(failure(&format!("it answered {}", reply.status.as_u16())));
+            let status = reply.status.as_u16();
+            let speaks_against_it = status == 429 || reply.status.is_server_error();
+            let failure = failure(&format!("it answered {status}"));
+            return Err(Failure { token_status: speaks_against_it.then_some(status), ..failure });
         }
         if !reply.is_whole {
             return Err(failure("its answer is too large or was cut off"));
@@ -250,6 +253,13 @@ fn authorization(scheme: &str, credentials: &str) -> Result<HeaderValue, Failure
     Ok(value)
 }
 
+/// What kept the token endpoint from being asked, by its own code: an endpoint that
+/// cannot be reached is one, whichever of the two it is.
+fn told_of_endpoint(failure: Failure) -> Failure {
+    Failure::new(failure.code, format!("token endpoint: {}", failure.detail))
+}
+
+/// A wrong answer of the token endpoint.
 fn failure(detail: &str) -> Failure {
     Failure::new(FailureCode::Oauth2, format!("token endpoint: {detail}"))
 }

@@ -331,7 +331,7 @@ impl Engine {
         tracing::warn!(%lane, subscription = %id, %reason, "subscription disabled");
         self.ask(move |store| async move {
             let detail = last.map(|code| code.as_str().to_owned()).unwrap_or_default();
-            let change = Change::SetStatus { id, status, reason, detail };
+            let change = Change::SetStatus { id, status, reason, detail, version: None };
             matches!(store.change("posthaste", change).await, Err(ChangeError::Write(_)))
         });
     }

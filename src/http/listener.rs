@@ -204,6 +204,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::http::BodyRoom;
     use crate::http::{Body, Request, Response};
 
     /// Echoes bodies of up to 8 bytes; `/panic` panics.
@@ -211,8 +212,8 @@ mod tests {
         Arc::new(|request: Request| {
             Box::pin(async move {
                 assert_ne!(request.uri().path(), "/panic", "on purpose");
-                match request.into_body().read(8).await {
-                    Ok(body) => Response::new(Full::new(body)),
+                match request.into_body().read(8, &BodyRoom::new(8)).await {
+                    Ok((body, _)) => Response::new(Full::new(body)),
                     Err(problem) => problem.into_response(),
                 }
             })
@@ -352,9 +353,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_body_has_the_same_limit() {
-        let at_most = Body::from(Bytes::from_static(b"12345678")).read(8).await;
-        assert_eq!(at_most.expect("within"), "12345678");
-        let problem = Body::from(Bytes::from_static(b"123456789")).read(8).await.expect_err("beyond");
+        let room = BodyRoom::new(8);
+        let at_most = Body::from(Bytes::from_static(b"12345678")).read(8, &room).await;
+        assert_eq!(at_most.expect("within").0, "12345678");
+        let problem = Body::from(Bytes::from_static(b"123456789")).read(8, &room).await.expect_err("beyond");
         assert_eq!(problem.code(), crate::http::Code::TooLarge);
     }
 }

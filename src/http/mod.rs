@@ -5,7 +5,7 @@
 //! Limits: [`CONNECTIONS_MAX`](crate::limits::CONNECTIONS_MAX) connections,
 //! [`REQUEST_HEAD_TIMEOUT`](crate::limits::REQUEST_HEAD_TIMEOUT) for a head,
 //! [`REQUEST_BODY_TIMEOUT`](crate::limits::REQUEST_BODY_TIMEOUT) for a body, whose
-//! bytes each route limits.
+//! bytes each route limits, and a [`BodyRoom`] all of them together.
 
 mod body;
 mod connection;
@@ -25,12 +25,13 @@ use serde::Serialize;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-pub use body::Body;
+pub use body::{Body, BodyRoom, Held};
 pub use connection::Link;
 pub use guard::{Allowed, allow_origin, check, preflight};
 pub use listener::{BindError, Listeners};
 pub use problem::{Code, Problem};
 pub use router::{Miss, Router};
+pub use tls::check_certificate;
 
 /// A request whose body was not read yet.
 pub type Request = ::http::Request<Body>;

@@ -161,13 +161,27 @@ impl Problem {
         self.0.code
     }
 
+    /// What stands in `detail` where nobody said more: the first fault.
+    fn detail_by_itself(&self) -> Option<String> {
+        if self.0.code == Code::Internal {
+            return Some("the fault is not the request's; the daemon's log may say more".to_owned());
+        }
+        let first = self.0.errors.first()?;
+        let what = if first.field.is_empty() { "the body" } else { &first.field };
+        let more = match self.0.errors.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(format!("{what} {}{more}", first.message))
+    }
+
     /// The body, as a value.
     pub fn to_value(&self) -> Value {
         let mut body = Map::new();
         body.insert("type".to_owned(), json!(format!("urn:posthaste:problem:{}", self.0.code.name())));
         body.insert("title".to_owned(), json!(self.0.code.title()));
         body.insert("status".to_owned(), json!(self.0.code.status()));
-        if let Some(detail) = &self.0.detail {
+        if let Some(detail) = self.0.detail.clone().or_else(|| self.detail_by_itself()) {
             body.insert("detail".to_owned(), json!(detail));
         }
         body.insert("code".to_owned(), json!(self.0.code.name()));
@@ -219,6 +233,15 @@ mod tests {
                 "line": 3,
             })
         );
+        let fault = |field: &str| Fault::new(field, "is wrong");
+        for (problem, detail) in [
+            (Problem::faults(vec![fault("url")]), json!("url is wrong")),
+            (Problem::faults(vec![fault(""), fault("a"), fault("b")]), json!("the body is wrong (and 2 more)")),
+            (Problem::new(Code::Internal), json!("the fault is not the request's; the daemon's log may say more")),
+            (Problem::new(Code::NotFound), Value::Null),
+        ] {
+            assert_eq!(problem.to_value()["detail"], detail);
+        }
         let response = problem.into_response();
         assert_eq!(response.status(), 422);
         assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -8,6 +8,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+/// Whether listeners can show this certificate, by the files of its chain and key.
+///
+/// # Errors
+/// What is wrong, and with which file.
+pub fn check_certificate(cert_file: &Path, key_file: &Path) -> Result<(), String> {
+    acceptor(cert_file, key_file).map(|_| ())
+}
+
 /// Reads a chain and its key from PEM files. The error says which file, and why.
 pub(super) fn acceptor(cert_file: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
     let of = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());

@@ -56,7 +56,7 @@ named! {
         ResponseTooLarge = "response_too_large",
         /// The answer's status is not success.
         Status = "status",
-        /// No token could be had from `token_url`.
+        /// `token_url` gave a wrong answer.
         Oauth2 = "oauth2",
         /// The request could not be made from its templates.
         Render = "render",
@@ -83,7 +83,8 @@ pub enum AttemptOutcome {
     Failure {
         /// Why.
         code: FailureCode,
-        /// The HTTP status, where one came.
+        /// The HTTP status, where one came. Of code `oauth2`: the token endpoint's,
+        /// where it was 429 or a 5xx; the receiver was not asked then.
         status: Option<u16>,
         /// More, for people; at most [`crate::limits::DETAIL_CHARS_MAX`].
         detail: String,

@@ -364,7 +364,8 @@ impl Scheduler {
             }
             AttemptOutcome::Failure { code: FailureCode::Interrupted, .. } => Settlement::Interrupted,
             AttemptOutcome::Failure { code, status, .. } => {
-                if status.is_some() {
+                // A status of the token endpoint is no word of the host.
+                if status.is_some() && *code != FailureCode::Oauth2 {
                     self.heard.answered(&state.settings.host, now);
                 }
                 let failed = Failed { began_at, ended_at: now, code: *code, status: *status, retry_after };

@@ -449,6 +449,30 @@ fn the_link_down_disables_nobody() {
     assert_eq!(world.failed, []);
 }
 
+/// What a token endpoint answers says nothing of the host behind it, though it trips
+/// the lane: the link may still be down towards everybody else.
+#[test]
+fn a_token_endpoint_is_no_witness_that_a_host_was_heard() {
+    let network: Network = Box::new(|_, lane, _| {
+        let outcome = match lane.0 {
+            1 => AttemptOutcome::Failure { code: FailureCode::Oauth2, status: Some(503), detail: String::new() },
+            _ => fails(FailureCode::Connect),
+        };
+        (Duration::from_millis(5), outcome, None)
+    });
+    let mut world = World::new(64, network);
+    world.lane(1, settings("behind a token endpoint"));
+    let mut limited = settings("out of reach");
+    limited.failure_limit = Some(3);
+    world.lane(2, limited);
+    for lane in [1, 2] {
+        world.publish(lane, 50);
+    }
+    world.run_for(seconds(24 * 3600));
+    assert_eq!(world.disabled, []);
+    assert!(world.failing.contains(&Lane(1)), "five in a row trip it");
+}
+
 #[test]
 fn a_subscription_that_expires_is_disabled_on_time() {
     let mut world = World::new(64, always(200));

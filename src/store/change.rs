@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use serde_json::{Map, Value, json};
 
 use crate::id::{Lane, SubscriptionId};
-use crate::limits::{IDEMPOTENCY_WINDOW, SECRETS_VALID_MAX};
+use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
     EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status, StatusReason,
     Subscription,
@@ -105,7 +105,10 @@ fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> 
 pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
     let now = when.now;
     match change {
-        Change::PutOrganization { id, name, parent } => {
+        Change::PutOrganization { id, name, parent, stood } => {
+            if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
+                return Err(ChangeError::Stale);
+            }
             if let Some(parent) = &parent {
                 registry.check_parent(&id, parent).map_err(tree_error)?;
             }
@@ -120,6 +123,15 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let object = organization.id.to_string();
             Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
         }
+        Change::MakeOrganization { id } => {
+            let (existing, name) = (registry.organization(&id).cloned(), String::new());
+            let changed = if existing.is_some() { Changed::Kept } else { Changed::Created };
+            let (object, owner) = (id.to_string(), Some(id.clone()));
+            let organization =
+                existing.unwrap_or(Organization { id, name, parent: None, created_at: now, updated_at: now });
+            let row = Row::Organization(organization);
+            Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
+        }
         Change::DeleteOrganization { id } => {
             registry.organization(&id).ok_or(ChangeError::NotFound)?;
             if let Some(what) = registry.belongings(&id) {
@@ -129,7 +141,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let row = Row::NoOrganization(id);
             Ok(Plan::new(row, Changed::Deleted, "organization.delete", object, owner, json!({})))
         }
-        Change::PutSource { id, name, organization } => {
+        Change::PutSource { id, name, organization, owner } => {
+            if registry.source(&id).map(|existing| &existing.organization) != owner.as_ref() {
+                return Err(ChangeError::Stale);
+            }
             if registry.organization(&organization).is_none() {
                 return Err(ChangeError::UnknownOrganization("organization"));
             }
@@ -191,13 +206,13 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         Change::CreateSubscription { settings, secret, status, idempotency } => {
             create(registry, *settings, secret, status, idempotency, when)
         }
-        Change::UpdateSubscription { id, settings, version } => {
+        Change::UpdateSubscription { id, settings, version, status } => {
             let before = owned_by_api(registry, id)?;
             if before.version != version {
                 return Err(ChangeError::Stale);
             }
             check_owner(registry, &settings)?;
-            let changes = settings_differences(Some(&before.settings), Some(&settings));
+            let mut changes = settings_differences(Some(&before.settings), Some(&settings));
             let unchanged = changes.as_object().is_none_or(Map::is_empty);
             let mut after = Subscription::clone(before);
             if !unchanged {
@@ -205,9 +220,32 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 after.version += 1;
                 after.updated_at = now;
             }
-            Ok(Plan::subscription(after, "subscription.update", changes))
+            let told = match status {
+                Some((status, detail)) => set_status(&mut after, status, StatusReason::Manual, detail, now)?,
+                None => None,
+            };
+            if told.is_some() {
+                changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
+            }
+            let mut plan = Plan::subscription(after, "subscription.update", changes);
+            plan.event = told;
+            Ok(plan)
         }
-        Change::SetStatus { id, status, reason, detail } => set_status(registry, id, status, reason, detail, now),
+        Change::SetStatus { id, status, reason, detail, version } => {
+            let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+            if version.is_some_and(|version| version != before.version) {
+                return Err(ChangeError::Stale);
+            }
+            let mut after = Subscription::clone(before);
+            let told = set_status(&mut after, status, reason, detail, now)?;
+            let changes = match &told {
+                Some(_) => json!({"status": [before.status.as_str(), after.status.as_str()]}),
+                None => json!({}),
+            };
+            let mut plan = Plan::subscription(after, "subscription.status", changes);
+            plan.event = told;
+            Ok(plan)
+        }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
             let mut after = Subscription::clone(before);
@@ -257,6 +295,7 @@ impl Plan {
     pub(super) fn is_needed(&self) -> bool {
         match &self.changed {
             Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
+            Changed::Kept => false,
             _ => true,
         }
     }
@@ -314,7 +353,7 @@ fn create(
 ) -> Result<Plan, ChangeError> {
     let now = when.now;
     if let (Some((_, content)), Some(first)) = (&idempotency, &when.creation)
-        && first.created_at + IDEMPOTENCY_WINDOW > now
+        && first.is_known(now)
     {
         if first.content != *content {
             return Err(ChangeError::IdempotencyConflict);
@@ -349,36 +388,31 @@ fn create(
     Ok(plan)
 }
 
+/// Enables or disables `subscription`. Answers the operational event that tells of
+/// it; none where it is so already.
 fn set_status(
-    registry: &Registry,
-    id: SubscriptionId,
+    subscription: &mut Subscription,
     status: Status,
     reason: StatusReason,
     detail: String,
     now: Timestamp,
-) -> Result<Plan, ChangeError> {
-    let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
-    let mut after = Subscription::clone(before);
+) -> Result<Option<NewEvent>, ChangeError> {
     let enables = status == Status::Enabled;
-    if enables && before.settings.expires_at.is_some_and(|at| at <= now) {
+    if enables && subscription.settings.expires_at.is_some_and(|at| at <= now) {
         return Err(ChangeError::Expired);
     }
-    if enables == before.is_enabled() {
-        return Ok(Plan::subscription(after, "subscription.status", json!({})));
+    if enables == subscription.is_enabled() {
+        return Ok(None);
     }
-    after.status = status;
-    after.status_reason = (!enables).then(|| (reason, now, detail.clone()));
-    after.updated_at = now;
-    let changes = json!({"status": [before.status.as_str(), status.as_str()]});
+    subscription.status = status;
+    subscription.status_reason = (!enables).then(|| (reason, now, detail.clone()));
+    subscription.updated_at = now;
     let event_type = if enables { "posthaste.subscription.enabled" } else { "posthaste.subscription.disabled" };
-    let mut data = subscription_facts(&after);
+    let mut data = subscription_facts(subscription);
     if !enables {
         data["reason"] = json!({"code": reason.as_str(), "detail": detail});
     }
-    let event = operational(event_type, &after, &data);
-    let mut plan = Plan::subscription(after, "subscription.status", changes);
-    plan.event = Some(event);
-    Ok(plan)
+    Ok(Some(operational(event_type, subscription, &data)))
 }
 
 /// What operational events say of a subscription.

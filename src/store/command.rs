@@ -66,6 +66,14 @@ pub enum Change {
         name: String,
         /// The one above it.
         parent: Option<Name>,
+        /// Where it stood when who asks was found to reach it: below which one, if
+        /// it was there at all. Elsewhere now: refused.
+        stood: Option<Option<Name>>,
+    },
+    /// Makes an organization, as a root without a name; one that is there stays as it is.
+    MakeOrganization {
+        /// Its id.
+        id: Name,
     },
     /// Ends an organization that has no children, sources or subscriptions.
     DeleteOrganization {
@@ -80,6 +88,9 @@ pub enum Change {
         name: String,
         /// Its owner, which must exist.
         organization: Name,
+        /// Whose it was when who asks was found to reach it, if it was there.
+        /// Another's now: refused.
+        owner: Option<Name>,
     },
     /// Ends a source that no subscription's scope names.
     DeleteSource {
@@ -123,6 +134,8 @@ pub enum Change {
         settings: Box<Settings>,
         /// The version they were made from; another one now: refused.
         version: u64,
+        /// What its status becomes with them, by hand, and more for people; none: it stays.
+        status: Option<(Status, String)>,
     },
     /// Enables or disables a subscription. Enabling forgets its failures.
     SetStatus {
@@ -134,6 +147,8 @@ pub enum Change {
         reason: StatusReason,
         /// More, for people.
         detail: String,
+        /// The version that was looked at; another one now: refused. None: any.
+        version: Option<u64>,
     },
     /// Gives a subscription a new secret.
     RotateSecret {
@@ -157,6 +172,8 @@ pub enum Changed {
     Created,
     /// It was there and is another now (or the same, where nothing differed).
     Updated,
+    /// It was there, and nothing was to be done.
+    Kept,
     /// It is no more.
     Deleted,
     /// A subscription was made, or had been by the same `Idempotency-Key` (`replayed`).

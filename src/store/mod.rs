@@ -453,6 +453,14 @@ impl Store {
         Ok((Store { shared }, WriterThread(thread.map_err(OpenError::Thread)?), notices))
     }
 
+    /// The subscription that this `Idempotency-Key` made in `organization`, and the
+    /// SHA-256 of the request, while a repetition is known. Blocking.
+    pub fn created_by(&self, organization: &str, key: &str) -> Result<Option<(SubscriptionId, [u8; 32])>, ReadError> {
+        let created = self.shared.read(|database| read::creation(database, organization, key))?;
+        let now = self.shared.clock.now();
+        Ok(created.filter(|first| first.is_known(now)).map(|first| (first.id, first.content)))
+    }
+
     /// Takes new limits, retention and rules over.
     pub fn reconfigure(&self, options: Options) {
         *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options.secrecy.clone());
@@ -468,11 +476,6 @@ impl Store {
     /// Everything configured, in memory. Do not hold the guard across an await.
     pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         self.shared.registry()
-    }
-
-    /// What secrecy levels remove.
-    pub fn secrecy_rules(&self) -> Arc<Vec<Rule>> {
-        self.shared.rules()
     }
 
     /// What a lane went through.

@@ -212,7 +212,7 @@ fn purge_creations(transaction: &redb::WriteTransaction, now: Timestamp) -> Resu
     let mut over = Vec::new();
     for row in table.iter()? {
         let (key, value) = row?;
-        if settings::read_creation(value.value())?.created_at + IDEMPOTENCY_WINDOW <= now {
+        if !settings::read_creation(value.value())?.is_known(now) {
             over.push(key.value().to_owned());
         }
         if over.len() == BULK_ROWS_MAX {

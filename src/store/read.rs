@@ -4,12 +4,13 @@
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::limits::PAGE_SCAN_MAX;
+use crate::limits::{PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, TerminalState};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
 use super::StoreError;
+use super::change::creation_key;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
@@ -147,8 +148,9 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
     let mut page = Page { rows: Vec::new(), next: None };
     let Some((from, until)) = event_range(query.since, query.until, query.before) else { return Ok(page) };
     let mut last = None;
+    let mut data_bytes = 0;
     for (seen, row) in events.range::<&[u8; 12]>(&from..&until)?.rev().enumerate() {
-        if page.rows.len() == query.limit || seen == PAGE_SCAN_MAX {
+        if page.rows.len() == query.limit || seen == PAGE_SCAN_MAX || data_bytes >= PAGE_DATA_BYTES_MAX {
             page.next = last;
             break;
         }
@@ -159,10 +161,25 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
         if is_of(query.organizations.as_deref(), summary.organization)
             && is_type(query.event_type.as_ref(), summary.event_type)
         {
-            page.rows.push(decode_event(id, value.value())?.0);
+            let (event, _) = decode_event(id, value.value())?;
+            data_bytes += event.data.as_bytes().len();
+            page.rows.push(event);
         }
     }
     Ok(page)
+}
+
+/// What an `Idempotency-Key` made.
+pub(super) fn creation(
+    database: &Database,
+    organization: &str,
+    key: &str,
+) -> Result<Option<settings::Creation>, StoreError> {
+    let creations = database.begin_read()?.open_table(CREATION)?;
+    match creations.get(creation_key(organization, key).as_str())? {
+        Some(row) => settings::read_creation(row.value()).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Deliveries, newest event first, within an event the highest lane first.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
+use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
     Authentication, Condition, ContentType, DeliveryOverrides, EventType, Format, ManagedBy, Method, Name, Operator,
     Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason, Subscription,
@@ -485,6 +486,13 @@ pub(super) struct Creation {
     pub(super) id: SubscriptionId,
     pub(super) content: [u8; 32],
     pub(super) created_at: Timestamp,
+}
+
+impl Creation {
+    /// Whether a repetition of its request is still known at `now`.
+    pub(super) fn is_known(&self, now: Timestamp) -> bool {
+        now < self.created_at + IDEMPOTENCY_WINDOW
+    }
 }
 
 pub(super) fn write_creation(it: &Creation) -> Result<Vec<u8>, StoreError> {

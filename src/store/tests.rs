@@ -231,7 +231,7 @@ async fn publishing_is_idempotent_for_three_days_within_an_organization() {
     assert!(other[1].is_ok(), "items are independent");
     let twice = world.store.accept(vec![keyed("m", "3"), keyed("m", "3")]).await.unwrap();
     assert_eq!(twice[0].as_ref().unwrap().id, twice[1].as_ref().unwrap().id, "also within one batch");
-    let put = Change::PutOrganization { id: Name::from("acme"), name: String::new(), parent: None };
+    let put = Change::MakeOrganization { id: Name::from("acme") };
     world.store.change("test", put).await.unwrap();
     let elsewhere = NewEvent { organization: Name::from("acme"), ..keyed("k", "1") };
     assert!(!world.publish(elsewhere).await.duplicate);
@@ -306,6 +306,7 @@ async fn retry_reopens_with_the_same_id_and_numbers_on() {
         status: Status::Disabled,
         reason: StatusReason::Manual,
         detail: String::new(),
+        version: None,
     };
     world.store.change("test", disable).await.unwrap();
     assert_eq!(world.store.reopen("test", id).await, Err(DeliveryError::NotEnabled));
@@ -548,6 +549,7 @@ async fn refused_changes_change_nothing() {
         id: Name::from(id),
         name: String::new(),
         parent: parent.map(Name::from),
+        stood: world.store.registry().organization(id).map(|it| it.parent.clone()),
     };
     for (id, parent) in [("a", None), ("b", Some("a")), ("c", Some("b"))] {
         assert!(matches!(world.store.change("test", put(id, parent)).await, Ok(Changed::Created)));
@@ -562,7 +564,8 @@ async fn refused_changes_change_nothing() {
     let delete = |id: &str| Change::DeleteOrganization { id: Name::from(id) };
     assert_eq!(error(store.change("test", delete("b")).await), Some(ChangeError::InUse("organizations")));
     assert_eq!(error(store.change("test", delete("nobody")).await), Some(ChangeError::NotFound));
-    let source = Change::PutSource { id: Name::from("s"), name: String::new(), organization: Name::from("b") };
+    let source =
+        Change::PutSource { id: Name::from("s"), name: String::new(), organization: Name::from("b"), owner: None };
     store.change("test", source).await.unwrap();
     let foreign =
         Settings { organization: Name::from("a"), scope: Scope::Sources(vec![Name::from("s")]), ..Settings::sample() };
@@ -577,8 +580,12 @@ async fn refused_changes_change_nothing() {
     let subscription = world.subscribe(settings()).await;
     let mut changed = settings();
     changed.name = "other".to_owned();
-    let update =
-        |version| Change::UpdateSubscription { id: subscription.id, settings: Box::new(changed.clone()), version };
+    let update = |version| Change::UpdateSubscription {
+        id: subscription.id,
+        settings: Box::new(changed.clone()),
+        version,
+        status: None,
+    };
     assert_eq!(error(store.change("test", update(7)).await), Some(ChangeError::Stale));
     store.change("test", update(1)).await.unwrap();
     assert_eq!(error(store.change("test", update(1)).await), Some(ChangeError::Stale));
@@ -593,6 +600,43 @@ async fn refused_changes_change_nothing() {
     assert_eq!(valid, 1, "no overlap revokes every older one");
 }
 
+/// Who first named an organization put it, as a root without a name, over one that
+/// had been made since it was looked for; and a key that did not see an id made
+/// since took it over from its owner.
+#[tokio::test]
+async fn what_was_made_meanwhile_is_neither_made_anew_nor_taken_over() {
+    let world = World::new();
+    let put = |id: &str, parent: &str| Change::PutOrganization {
+        id: Name::from(id),
+        name: "of its owner".to_owned(),
+        parent: Some(Name::from(parent)),
+        stood: None,
+    };
+    let make = |id: &str| Change::MakeOrganization { id: Name::from(id) };
+    for id in ["one", "two"] {
+        assert!(matches!(world.store.change("test", make(id)).await, Ok(Changed::Created)));
+    }
+    world.store.change("one", put("unit", "one")).await.unwrap();
+    assert!(matches!(world.store.change("test", make("unit")).await, Ok(Changed::Kept)));
+    assert_eq!(world.store.change("two", put("unit", "two")).await.err(), Some(ChangeError::Stale));
+    let unit = world.store.registry().organization("unit").unwrap().clone();
+    assert_eq!((unit.name.as_str(), unit.parent.as_deref()), ("of its owner", Some("one")));
+
+    let source = |organization: &str, owner: Option<&str>| Change::PutSource {
+        id: Name::from("panel"),
+        name: String::new(),
+        organization: Name::from(organization),
+        owner: owner.map(Name::from),
+    };
+    world.store.change("one", source("one", None)).await.unwrap();
+    for owner in [None, Some("two")] {
+        assert_eq!(world.store.change("two", source("two", owner)).await.err(), Some(ChangeError::Stale));
+    }
+    assert_eq!(*world.store.registry().source("panel").unwrap().organization, *"one");
+    world.store.change("one", source("one", Some("one"))).await.unwrap();
+    assert_eq!(world.store.audit(None, 10).unwrap().rows.len(), 5, "what was kept is no change");
+}
+
 #[tokio::test]
 async fn the_audit_log_tells_changes_without_secrets() {
     let world = World::new();
@@ -601,7 +645,8 @@ async fn the_audit_log_tells_changes_without_secrets() {
     with_secrets.authentication = crate::model::Authentication::Bearer { token: Secret::new("hush-token".to_owned()) };
     let subscription = world.subscribe(with_secrets.clone()).await;
     with_secrets.authentication = crate::model::Authentication::Bearer { token: Secret::new("hush-other".to_owned()) };
-    let update = Change::UpdateSubscription { id: subscription.id, settings: Box::new(with_secrets), version: 1 };
+    let settings = Box::new(with_secrets);
+    let update = Change::UpdateSubscription { id: subscription.id, settings, version: 1, status: None };
     world.store.change("ops", update).await.unwrap();
     let page = world.store.audit(None, 1).unwrap();
     let entry = &page.rows[0];
@@ -624,6 +669,7 @@ async fn status_changes_are_told_to_those_who_ask() {
         status,
         reason: StatusReason::Failures,
         detail: "timeout".to_owned(),
+        version: None,
     };
     world.store.change("test", set(Status::DisabledDueToErrors)).await.unwrap();
     world.store.change("test", set(Status::Disabled)).await.unwrap();

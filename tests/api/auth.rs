@@ -284,6 +284,64 @@ async fn keys_change_with_a_reload() {
     let daemon = daemon_with_keys(&[key("old", &["read"], &["*"])]).await;
     let ask = async |caller: &str| call_as(&daemon, caller, "GET", "/v1/stats", Value::Null).await.status;
     assert_eq!((ask("old").await, ask("new").await), (200, 401));
-    daemon.reload(&key("new", &["read"], &["*"]));
+    assert!(daemon.reload(&key("new", &["read"], &["*"])));
     assert_eq!((ask("old").await, ask("new").await), (401, 200));
+}
+
+/// A reload with `auth = "none"` and a loopback `listen` passed the file's own
+/// check, while the listeners in force were still those that everybody reaches:
+/// the API stood open to the network.
+#[tokio::test]
+async fn a_reload_does_not_open_listeners_that_others_reach() {
+    let ops = key("ops", &["admin"], &["*"]);
+    let open = format!("[service]\nlisten = [\"0.0.0.0:0\"]\nauth = \"keys\"\n{ops}");
+    let variables = [("POSTHASTE_SERVICE_LISTEN", ""), ("POSTHASTE_SERVICE_AUTH", "")];
+    let daemon = Daemon::with(&open, &variables).await;
+    let host = format!("localhost:{}", daemon.address.port());
+    let ask = async |name: &str| {
+        let authorization = format!("Bearer {}", token(name));
+        let headers = [("host", &host[..]), ("authorization", &authorization)];
+        daemon.call_with("GET", "/v1/stats", Value::Null, &headers).await.status
+    };
+    assert_eq!((ask("ops").await, ask("nobody").await), (200, 401));
+    let added = key("added", &["read"], &["*"]);
+    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}{added}")));
+    assert_eq!((ask("ops").await, ask("nobody").await, ask("added").await), (200, 401, 401), "nothing changes");
+    assert!(daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"keys\"\n{ops}{added}")));
+    // What was read last is not what is listened at.
+    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}")));
+    assert_eq!((ask("ops").await, ask("nobody").await, ask("added").await), (200, 401, 200));
+}
+
+/// A source of another tenant kept a key from publishing under that source's name,
+/// and told that the name was taken, and by whom: 404 or "another organization".
+#[tokio::test]
+async fn a_source_out_of_reach_is_as_good_as_unregistered() {
+    let keys = [key("ops", &["admin"], &["*"]), key("acme", &["publish", "read", "manage"], &["acme"])];
+    let daemon = daemon_with_keys(&keys).await;
+    for organization in ["acme", "other"] {
+        let path = format!("/v1/organizations/{organization}");
+        call_as(&daemon, "ops", "PUT", &path, json!({})).await.expect(201);
+    }
+    call_as(&daemon, "ops", "PUT", "/v1/sources/panel", json!({"organization": "other"})).await.expect(201);
+    for source in ["panel", "unregistered"] {
+        let event = json!({"type": "a", "organization": "acme", "source": source, "data": 1});
+        let published = call_as(&daemon, "acme", "POST", "/v1/events", event.clone()).await.expect(202);
+        let path = format!("/v1/events/{}", published["id"].as_str().unwrap());
+        let shown = call_as(&daemon, "acme", "GET", &path, Value::Null).await.expect(200);
+        assert_eq!((&shown["organization"], &shown["source"]), (&json!("acme"), &json!(source)));
+        let event = json!({"type": "a", "source": source, "data": 1});
+        let refused = call_as(&daemon, "acme", "POST", "/v1/events", event).await;
+        refused.refused(404, "not_found");
+        let body = json!({"organization": "acme", "url": "https://a.example", "events": [], "scope": [source]});
+        let refused = call_as(&daemon, "acme", "POST", "/v1/subscriptions", body).await;
+        assert_eq!(refused.refused(422, "validation_failed"), ["scope[0]"], "{source}");
+        let path = format!("/v1/sources/{source}");
+        call_as(&daemon, "acme", "GET", &path, Value::Null).await.refused(404, "not_found");
+        call_as(&daemon, "acme", "DELETE", &path, Value::Null).await.refused(404, "not_found");
+    }
+    // Who reaches it is still told of a contradiction.
+    let event = json!({"type": "a", "organization": "acme", "source": "panel", "data": 1});
+    let refused = call_as(&daemon, "ops", "POST", "/v1/events", event).await;
+    assert_eq!(refused.refused(422, "validation_failed"), ["source"]);
 }

@@ -45,6 +45,12 @@ async fn faulty_entries_are_refused_with_their_fields() {
         ("a", json!({"category": "x".repeat(256)}), &["category"]),
         ("a", json!({"fields": "z"}), &["fields"]),
         ("a", json!({"fields": ["z", 1]}), &["fields[1]"]),
+        (
+            "a",
+            json!({"fields": ["a.b", "", "a..b", "a{b}", "a.b", "x".repeat(256)]}),
+            &["fields[1]", "fields[2]", "fields[3]", "fields[4]", "fields[5]"],
+        ),
+        ("a", json!({"fields": (0..257).map(|n| n.to_string()).collect::<Vec<_>>()}), &["fields"]),
         ("a", json!({"description": 1, "category": [], "fields": {}}), &["description", "category", "fields"]),
     ] {
         let answer = daemon.call("PUT", &format!("/v1/event-types/{name}"), body.clone()).await;

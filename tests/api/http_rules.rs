@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::path_of;
-use crate::support::{Answer, Daemon};
+use crate::support::{Answer, Daemon, within};
 
 async fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
@@ -143,4 +145,41 @@ async fn browsers_pages_are_refused_unless_configured() {
     assert_eq!(preflight.status, 204);
     let both = [("origin", "https://console.example"), ("origin", "https://evil.example")];
     ask(&daemon, "GET", "/healthz", &both).await.refused(403, "origin_refused");
+}
+
+/// The limits of single bodies left a thousand connections free to hold sixteen
+/// gigabytes together.
+#[tokio::test]
+async fn bodies_under_way_share_a_limit() {
+    let daemon = Daemon::start().await;
+    let begin = async || {
+        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+        let head = format!(
+            "POST /v1/events/batch HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+            daemon.address,
+            16 * 1024 * 1024
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut begun = [0; 12];
+        within("an answer", stream.read_exact(&mut begun)).await.unwrap();
+        (stream, String::from_utf8(begun.to_vec()).unwrap())
+    };
+    let mut under_way = Vec::new();
+    for _ in 0..8 {
+        let (stream, begun) = begin().await;
+        assert_eq!(begun, "HTTP/1.1 100");
+        under_way.push(stream);
+    }
+    assert_eq!(begin().await.1, "HTTP/1.1 503");
+    let refused = daemon.post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert!(refused.header("retry-after").parse::<u64>().is_ok(), "{refused:?}");
+    refused.refused(503, "busy");
+    daemon.get("/v1/events").await.expect(200);
+    under_way.pop();
+    within("room for another", async {
+        while daemon.post("/v1/events", json!({"type": "a", "data": 1})).await.status != 202 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -260,3 +260,17 @@ async fn a_page_may_be_short_and_still_have_a_next_one() {
         assert_eq!(texts(&walk(&daemon, list, 50).await, pointer), [rare["id"].as_str().unwrap()], "{list}");
     }
 }
+
+/// Five hundred events of 2 MiB were a gigabyte in one answer.
+#[tokio::test]
+async fn a_page_of_events_ends_after_a_few_mebibytes() {
+    let daemon = Daemon::start().await;
+    for index in 0..6 {
+        daemon.publish("a", json!([index, "x".repeat(1_500_000)])).await;
+    }
+    let first = daemon.get("/v1/events?limit=500").await.expect(200);
+    assert_eq!(first["data"].as_array().unwrap().len(), 3, "the third goes over 4 MiB");
+    let whole = walk(&daemon, "/v1/events", 500).await;
+    let order: Vec<i64> = whole.iter().map(|event| event["data"][0].as_i64().unwrap()).collect();
+    assert_eq!(order, [5, 4, 3, 2, 1, 0]);
+}

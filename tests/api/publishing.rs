@@ -106,8 +106,8 @@ async fn faulty_events_are_refused_with_all_their_fields() {
         (json!({"type": "a", "data": 1, "occurred_at": "2026-03-17"}), &["occurred_at"]),
         (json!([]), &[""]),
         (
-            json!({"type": 1, "organization": 2, "source": 3, "subject": 4, "occurred_at": 5, "event_id": 6, "id": 7}),
-            &["type", "organization", "source", "subject", "occurred_at", "event_id", "id", "data"],
+            json!({"type": 1, "organization": 2, "source": 3, "subject": 4, "occurred_at": 5, "event_id": 6, "ids": 7}),
+            &["type", "organization", "source", "subject", "occurred_at", "event_id", "ids", "data"],
         ),
     ];
     for (event, fields) in cases {
@@ -368,4 +368,73 @@ async fn a_full_store_refuses_events_and_still_answers() {
     assert_eq!(daemon.get("/v1/events?type=a").await.expect(200)["data"].as_array().unwrap().len(), taken);
     let batch = daemon.post("/v1/events/batch", json!([event])).await;
     batch.refused(507, "storage_full");
+}
+
+/// The list around a batch's events counted as a level of theirs.
+#[tokio::test]
+async fn an_event_may_nest_as_deep_in_a_batch_as_alone() {
+    let daemon = Daemon::start().await;
+    let event = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!(r#"{{"type":"a","data":{open}{close}}}"#)
+    };
+    send_bytes(&daemon, "POST", "/v1/events", JSON, event(100)).await.expect(202);
+    send_bytes(&daemon, "POST", "/v1/events", JSON, event(101)).await.refused(400, "invalid_json");
+    for (content_type, body) in
+        [(JSON, format!("[{},{}]", event(100), event(101))), (NDJSON, format!("{}\n{}", event(100), event(101)))]
+    {
+        let results = send_bytes(&daemon, "POST", "/v1/events/batch", content_type, body).await.expect(200);
+        let statuses = (&results["data"][0]["status"], &results["data"][1]["status"]);
+        assert_eq!(statuses, (&json!(202), &json!(400)), "{content_type}");
+    }
+}
+
+/// What a read adds to an event was refused as unknown when it was published again.
+#[tokio::test]
+async fn an_event_can_be_published_as_it_was_read() {
+    let daemon = Daemon::start().await;
+    let published = daemon.publish("a", json!({"n": 1})).await;
+    let shown = daemon.get(&format!("/v1/events/{}", published["id"].as_str().unwrap())).await.expect(200);
+    let again = daemon.post("/v1/events", shown.clone()).await.expect(202);
+    assert_ne!(again["id"], published["id"], "it is another event");
+    let mut listed = daemon.get("/v1/events").await.expect(200)["data"][0].clone();
+    assert_eq!((&listed["data"], &listed["occurred_at"]), (&shown["data"], &shown["occurred_at"]));
+    listed["accepted"] = json!("unknown");
+    assert_eq!(daemon.post("/v1/events", listed).await.refused(422, "validation_failed"), ["accepted"]);
+}
+
+/// Only deleting and disabling subscriptions worked in a full store; sources and
+/// catalog entries could not be ended, nor settings changed, and /readyz said that
+/// all was well.
+#[tokio::test]
+async fn a_full_store_refuses_only_what_creates() {
+    let daemon = Daemon::with("", &[("POSTHASTE_STORAGE_MAX_BYTES", "2 MiB")]).await;
+    daemon.call("PUT", "/v1/sources/s", json!({})).await.expect(201);
+    daemon.call("PUT", "/v1/event-types/t", json!({})).await.expect(201);
+    let made = daemon.subscribe(json!({"url": "https://127.0.0.1:1/", "events": ["b"]})).await;
+    let delivery = crate::publish_for_delivery(&daemon, "b").await;
+    daemon.get("/readyz").await.expect(200);
+    let event = json!({"type": "a", "data": "x".repeat(256 * 1024)});
+    loop {
+        daemon.pass(Duration::from_secs(1));
+        let answer = daemon.post("/v1/events", event.clone()).await;
+        if answer.status != 202 {
+            answer.refused(507, "storage_full");
+            break;
+        }
+    }
+    daemon.get("/readyz").await.refused(503, "unavailable");
+    let path = crate::path_of(&made);
+    let body = json!({"url": "https://a.example", "events": []});
+    daemon.post("/v1/subscriptions", body).await.refused(507, "storage_full");
+    daemon.call("PUT", "/v1/organizations/o", json!({})).await.refused(507, "storage_full");
+    daemon.call("PUT", "/v1/sources/new", json!({})).await.refused(507, "storage_full");
+    daemon.call("PUT", "/v1/event-types/new", json!({})).await.refused(507, "storage_full");
+    daemon.call("PATCH", &path, json!({"failure_limit": 3})).await.expect(200);
+    daemon.post(&format!("{path}/disable"), Value::Null).await.expect(200);
+    daemon.post(&format!("{delivery}/cancel"), Value::Null).await.expect(200);
+    daemon.post(&format!("{path}/cancel"), json!({})).await.expect(202);
+    daemon.call("DELETE", "/v1/sources/s", Value::Null).await.expect(204);
+    daemon.call("DELETE", "/v1/event-types/t", Value::Null).await.expect(204);
+    daemon.call("DELETE", &path, Value::Null).await.expect(204);
 }

@@ -185,6 +185,8 @@ async fn a_patch_merges_as_rfc_7396_says() {
         (json!({"organization": "other"}), &["organization"]),
         (json!({"authentication": {"type": "bearer"}}), &["authentication.token"]),
         (json!({"secret": "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}), &["secret"]),
+        // A merge takes what is null away; the secret is not taken away unnoticed.
+        (json!({"secret": null}), &["secret"]),
         (json!({"status": "disabled_due_to_errors"}), &["status"]),
         (json!([]), &[""]),
     ] {
@@ -280,7 +282,9 @@ async fn a_client_secret_is_kept_only_for_the_same_token_endpoint() {
     assert_eq!(made["authentication"], oauth2("https://id.example/token", MASK));
     let path = path_of(&made);
     patch(&daemon, &path, json!({"authentication": {"token_url": "https://id.example/v2/token"}})).await;
-    patch(&daemon, &path, json!({"url": "https://b.example"})).await;
+    // The tokens it buys are sent to the URL: whoever moves that one must know it too.
+    let answer = daemon.call("PATCH", &path, json!({"url": "https://b.example"})).await;
+    assert_eq!(answer.refused(422, "secret_required"), ["authentication.client_secret"]);
     for token_url in ["https://evil.example/token", "https://id.example:444/token", "http://id.example/token"] {
         let answer = daemon.call("PATCH", &path, json!({"authentication": {"token_url": token_url}})).await;
         assert_eq!(answer.refused(422, "secret_required"), ["authentication.client_secret"], "{token_url}");
@@ -469,4 +473,71 @@ async fn changes_at_the_same_time_lose_nothing() {
     let rename = |name: &str| daemon.call_with("PATCH", &path, json!({"name": name}), &tagged);
     let (one, two, three) = tokio::join!(rename("one"), rename("two"), rename("three"));
     assert_eq!(sorted(vec![one.status, two.status, three.status]), [200, 412, 412], "made from the same version");
+}
+
+/// The repetition of a creation was checked as a new one first: once its `expires_at`
+/// had passed, or its receiver was gone, the caller never learnt what it had made.
+#[tokio::test]
+async fn a_repeated_creation_is_answered_whatever_happened_since() {
+    let daemon = Daemon::start().await;
+    let create = async |body: Value| {
+        let headers = [("idempotency-key", "k")];
+        daemon.call_with("POST", "/v1/subscriptions?verify=true", body, &headers).await
+    };
+    let receiver = Receiver::answering(|_, number| crate::Reply::status(if number == 0 { 200 } else { 404 })).await;
+    let expires_at = (daemon.clock.now() + Duration::from_secs(3600)).to_string();
+    let body = json!({"url": receiver.url, "events": ["*"], "expires_at": expires_at});
+    let first = create(body.clone()).await.expect(201);
+    let again = create(body.clone()).await.expect(200);
+    assert_eq!((&again["id"], &again["secret"]), (&first["id"], &first["secret"]));
+    daemon.pass(Duration::from_secs(2 * 3600));
+    assert_eq!(create(body.clone()).await.expect(200)["id"], first["id"]);
+    assert_eq!(receiver.total(), 1, "it is not verified again");
+    let mut other = body;
+    other["name"] = json!("another");
+    create(other).await.refused(409, "idempotency_conflict");
+}
+
+/// Settings were committed first and the status after them: between the two a
+/// subscription was enabled, or disabled, with settings that nobody had asked for.
+#[tokio::test]
+async fn settings_and_status_change_together() {
+    let daemon = Daemon::start().await;
+    let made = daemon.subscribe(json!({"url": "https://a.example"})).await;
+    let path = path_of(&made);
+    let entries = async || daemon.get("/v1/audit").await.expect(200)["data"].as_array().unwrap().clone();
+    let before = entries().await.len();
+    for (status, name) in [("disabled", "one"), ("enabled", "two")] {
+        let shown = patch(&daemon, &path, json!({"status": status, "name": name})).await;
+        assert_eq!((&shown["status"], &shown["name"]), (&json!(status), &json!(name)));
+    }
+    let after = entries().await;
+    assert_eq!(after.len(), before + 2, "one change each: {after:?}");
+    assert_eq!(after[1]["action"], "subscription.update");
+    assert_eq!(after[1]["changes"], json!({"name": ["", "one"], "status": ["enabled", "disabled"]}));
+    assert_eq!(after[0]["changes"], json!({"name": ["one", "two"], "status": ["disabled", "enabled"]}));
+}
+
+/// Masks went by the header's name alone, so that `X-Partner: Bearer …` was shown to
+/// everybody who may read.
+#[tokio::test]
+async fn values_that_look_like_credentials_are_masked_too() {
+    let daemon = Daemon::start().await;
+    let mut receiver = Receiver::start().await;
+    let given = json!({"x-partner": "Bearer abc", "x-legacy": "basic dTpw", "x-hook": "whsec_AAAA", "x-city": "Zürich",
+                       "x-jwt": "a", "x-rating": MASK});
+    let shown_as = json!({"x-partner": MASK, "x-legacy": MASK, "x-hook": MASK, "x-city": "Zürich", "x-jwt": MASK,
+                          "x-rating": MASK});
+    let made = daemon.subscribe(json!({"url": receiver.url, "headers": given})).await;
+    assert_eq!(made["headers"], shown_as);
+    let path = path_of(&made);
+    let read = daemon.get(&path).await.expect(200);
+    daemon.call("PUT", &path, read.clone()).await.expect(200);
+    daemon.publish("a", json!(1)).await;
+    let received = receiver.next().await;
+    assert_eq!((received.header("x-partner"), received.header("x-rating")), ("Bearer abc", MASK));
+    assert_eq!(received.headers["x-city"].as_bytes(), "Zürich".as_bytes());
+    let answer = daemon.call("PATCH", &path, json!({"url": "https://b.example"})).await;
+    let fields = ["headers.x-hook", "headers.x-jwt", "headers.x-legacy", "headers.x-partner"];
+    assert_eq!(sorted(answer.refused(422, "secret_required")), fields);
 }

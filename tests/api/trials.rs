@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::path_of;
 use crate::support::{Daemon, Receiver, Reply};
@@ -151,4 +152,48 @@ async fn verification_can_be_asked_for_by_configuration() {
     answer.refused(422, "verification_failed");
     daemon.subscribe(json!({"url": good.url})).await;
     assert_eq!((bad.total(), good.total()), (1, 1));
+}
+
+/// Between verification and enabling somebody else could move the subscription:
+/// enabled was what stood there then, a URL that nobody had verified.
+#[tokio::test]
+async fn what_is_enabled_is_what_was_verified() {
+    let daemon = Daemon::start().await;
+    let (bad, _) = receiver(404).await;
+    for (method, suffix, body) in
+        [("POST", "/enable?verify=true", Value::Null), ("PATCH", "?verify=true", json!({"status": "enabled"}))]
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let made = daemon.subscribe(json!({"url": url, "status": "disabled"})).await;
+        let path = path_of(&made);
+        let meanwhile = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            daemon.call("PATCH", &path, json!({"url": bad.url})).await.expect(200);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream
+        };
+        let enable = format!("{path}{suffix}");
+        let (answer, _stream) = tokio::join!(daemon.call(method, &enable, body), meanwhile);
+        answer.refused(422, "verification_failed");
+        assert_eq!(daemon.get(&path).await.expect(200)["status"], "disabled");
+    }
+}
+
+/// The tree of sources was asked only by the commit: a scope that could never stand
+/// was verified first, and told as one fault without its place.
+#[tokio::test]
+async fn a_foreign_scope_is_told_before_anything_is_sent() {
+    let daemon = Daemon::start().await;
+    let good = Receiver::start().await;
+    daemon.call("PUT", "/v1/sources/own", json!({})).await.expect(201);
+    let body = json!({"url": good.url, "events": [], "scope": ["nowhere", "own", "elsewhere"]});
+    let answer = daemon.post("/v1/subscriptions?verify=true", body).await;
+    assert_eq!(answer.refused(422, "validation_failed"), ["scope[0]", "scope[2]"]);
+    let made = daemon.subscribe(json!({"url": good.url, "scope": ["own"], "status": "disabled"})).await;
+    let body = json!({"status": "enabled", "scope": ["own", "elsewhere"]});
+    let answer = daemon.call("PATCH", &format!("{}?verify=true", path_of(&made)), body).await;
+    assert_eq!(answer.refused(422, "validation_failed"), ["scope[1]"]);
+    assert_eq!(good.total(), 0);
 }

@@ -1,5 +1,7 @@
 //! The command line: what it prints, how it ends, what it refuses.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -10,6 +12,15 @@ use crate::support::{Receiver, Reply, within};
 async fn refusal(words: &[&str]) -> (Option<i32>, String) {
     let output = run(words).await;
     (output.status.code(), text(&output.stderr))
+}
+
+/// How a command is refused while everybody can read this file; they cannot after.
+async fn refused_until_closed(file: &str, words: &[&str]) -> (Option<i32>, String) {
+    let set = |mode| std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).expect("changed");
+    set(0o644);
+    let refusal = refusal(words).await;
+    set(0o600);
+    refusal
 }
 
 #[tokio::test]
@@ -101,6 +112,9 @@ async fn the_command_line_publishes_tells_signs_and_verifies() {
     let token_file = home.path("token");
     std::fs::write(&token_file, format!("{token}\n")).expect("written");
     let (url, token_file) = (daemon.url(), token_file.to_str().expect("text").to_owned());
+    let status = ["status", "--url", &url, "--token-file", &token_file];
+    let (code, told) = refused_until_closed(&token_file, &status).await;
+    assert!(code == Some(2) && told.contains("chmod o="), "{told}");
     let called = [&["--url", &url, "--token-file", &token_file][..], &[]].concat();
     let data = r#"{"b":1.0,"a":1e3}"#;
     let publish = ["publish", "--type", "door.opened", "--event-id", "mine", "--data", data];
@@ -144,6 +158,8 @@ async fn the_command_line_publishes_tells_signs_and_verifies() {
         body.to_str().expect("text"),
     ];
     std::fs::write(&body, &received.body).expect("written");
+    let (code, told) = refused_until_closed(verify[2], &verify).await;
+    assert!(code == Some(2) && told.contains("chmod o="), "{told}");
     assert_eq!(run(&verify).await.status.code(), Some(0));
     std::fs::write(&body, b"{}").expect("written");
     let (code, told) = refusal(&verify).await;

@@ -14,7 +14,7 @@ async fn with_a_certificate_the_api_answers_over_tls_alone() {
     let identity = authority.identity();
     let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|name| home.path(name));
     std::fs::write(&cert, identity.cert_pem).expect("written");
-    std::fs::write(&key, identity.key_pem).expect("written");
+    std::fs::write(&key, &identity.key_pem).expect("written");
     std::fs::write(&ca, &authority.pem).expect("written");
     let more = format!("[service.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n", cert.display(), key.display());
     let path = home.configure(&more);
@@ -25,6 +25,17 @@ async fn with_a_certificate_the_api_answers_over_tls_alone() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("chmod o="), "{refused:?}");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("changed");
+
+    // Nor is one that belongs to another certificate, or none at all.
+    let check = async || run(&["check", "--config", path.to_str().expect("text")]).await;
+    assert_eq!(check().await.status.code(), Some(0));
+    for other in [authority.identity().key_pem.as_str(), "nonsense"] {
+        std::fs::write(&key, other).expect("written");
+        let refused = check().await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains(": service.tls cannot be used: "), "{refused:?}");
+    }
+    std::fs::write(&key, &identity.key_pem).expect("written");
 
     let mut daemon = Daemon::start(&path).await;
     let port = daemon.address.port();

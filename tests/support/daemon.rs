@@ -83,9 +83,9 @@ impl Daemon {
         self.app.as_ref().unwrap()
     }
 
-    /// Puts another configuration file in force.
-    pub fn reload(&self, text: &str) {
-        self.app().reload(self.config(text));
+    /// Puts another configuration file in force; whether it was.
+    pub fn reload(&self, text: &str) -> bool {
+        self.app().reload(self.config(text)).is_ok()
     }
 
     /// Stops the daemon in order.

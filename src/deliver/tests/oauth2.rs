@@ -137,21 +137,25 @@ async fn a_new_token_that_is_refused_is_not_tried_twice_and_not_kept() {
 
 #[tokio::test]
 async fn an_endpoint_that_fails_says_why_and_nothing_of_its_body() {
+    use FailureCode::{Closed, InvalidResponse, Oauth2};
     let answers = [
-        ("HTTP/1.1 400 Bad\r\ncontent-length: 6\r\n\r\nsecret", "token endpoint: it answered 400"),
-        ("HTTP/1.1 302 Found\r\nlocation: /secret\r\ncontent-length: 0\r\n\r\n", "token endpoint: it answered 302"),
+        ("HTTP/1.1 400 Bad\r\ncontent-length: 6\r\n\r\nsecret", Oauth2, None, "it answered 400"),
+        ("HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n", Oauth2, None, "it answered 410"),
+        ("HTTP/1.1 503 Busy\r\ncontent-length: 6\r\n\r\nsecret", Oauth2, Some(503), "it answered 503"),
+        ("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n", Oauth2, Some(429), "it answered 429"),
+        ("HTTP/1.1 302 Found\r\nlocation: /secret\r\ncontent-length: 0\r\n\r\n", Oauth2, None, "it answered 302"),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret",
-            "token endpoint: its answer is not JSON with a token and its type",
+            Oauth2,
+            None,
+            "its answer is not JSON with a token and its type",
         ),
-        (
-            "HTTP/1.1 200 OK\r\ncontent-length: 60\r\n\r\nsecret",
-            "token endpoint: its answer is too large or was cut off",
-        ),
-        ("", "token endpoint: the connection closed before an answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 60\r\n\r\nsecret", Oauth2, None, "its answer is too large or was cut off"),
+        ("", Closed, None, "the connection closed before an answer"),
+        ("secret\r\n\r\n", InvalidResponse, None, "the answer is not HTTP/1.1: invalid HTTP version parsed"),
     ];
     let receiver = Receiver::answering(|_| OK.to_owned()).await;
-    for (answer, detail) in answers {
+    for (answer, code, status, detail) in answers {
         let endpoint = Receiver::scripted(move |mut peer| async move {
             peer.request().await;
             peer.write(answer).await;
@@ -160,7 +164,8 @@ async fn an_endpoint_that_fails_says_why_and_nothing_of_its_body() {
         let mut sending = Sending::to(&receiver.url());
         sending.authentication = authentication(&endpoint.url());
         let failure = sending.by(&client()).await.expect_err(detail);
-        assert_eq!((failure.code, &failure.detail[..]), (FailureCode::Oauth2, detail));
+        assert_eq!((failure.code, failure.token_status), (code, status), "{detail}");
+        assert_eq!(failure.detail, format!("token endpoint: {detail}"));
     }
     assert!(receiver.requests().is_empty(), "nothing is sent without a token");
 }
@@ -186,11 +191,15 @@ async fn token_calls_are_vetted_and_timed_as_deliveries_are() {
     sending.authentication = authentication(&endpoint.url());
     let blocked = sending.by(&client_of(options(&["10.0.0.0/8"]))).await.expect_err("blocked");
     let detail = "token endpoint: the host resolves to no address that may be reached";
-    assert_eq!((blocked.code, &blocked.detail[..]), (FailureCode::Oauth2, detail));
+    assert_eq!((blocked.code, &blocked.detail[..]), (FailureCode::AddressBlocked, detail));
     assert_eq!(endpoint.connections(), 0);
     sending.timeout = Duration::from_millis(100);
     let slow = sending.by(&client()).await.expect_err("no answer");
-    assert_eq!((slow.code, &slow.detail[..]), (FailureCode::Oauth2, "token endpoint: no answer within timeout"));
+    assert_eq!((slow.code, &slow.detail[..]), (FailureCode::Timeout, "token endpoint: no answer within timeout"));
+    sending.authentication = authentication("http://127.0.0.1:1/");
+    let refused = sending.by(&client()).await.expect_err("nobody listens");
+    assert_eq!(refused.code, FailureCode::Connect);
+    assert!(refused.detail.starts_with("token endpoint: "), "{}", refused.detail);
     sending.authentication = authentication("no URL");
     assert_eq!(code(sending.by(&client()).await), FailureCode::Oauth2);
 }

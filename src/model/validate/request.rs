@@ -1,9 +1,12 @@
 //! What the request's own parts must be: URL, body, headers, authentication, TLS.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{InconsistentKeys, RootCertStore};
 use url::Url;
 
 use crate::dialect::{self, body_context, has_dot_segment};
@@ -67,14 +70,17 @@ fn check_plain_url(url: &str, allow_http: bool) -> Result<(), String> {
     }
     let parsed = Url::parse(url).map_err(|error| format!("must be a URL that begins with {scheme}: {error}"))?;
     let allowed = parsed.scheme() == "https" || allow_http && parsed.scheme() == "http";
-    let Some((_, rest)) = url.split_once("://").filter(|_| allowed) else {
+    // Parsers take a host after one slash, or none: what they find would not be what
+    // the text shows.
+    let begins = url.split_once("://").filter(|(begin, _)| allowed && begin.eq_ignore_ascii_case(parsed.scheme()));
+    let Some((_, rest)) = begins else {
         return Err(format!("must begin with {scheme}"));
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() {
         return Err("must name a host".to_owned());
     }
-    if authority.contains('@') {
+    if authority.contains('@') || !parsed.username().is_empty() || parsed.password().is_some() {
         return Err("must not hold a user or password; that is what authentication is for".to_owned());
     }
     Ok(())
@@ -210,8 +216,8 @@ fn check_headers(settings: &Settings, faults: &Faults) {
         if value.len() > HEADER_VALUE_BYTES_MAX {
             fault(format!("must have at most {HEADER_VALUE_BYTES_MAX} bytes"));
         }
-        if !value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t') {
-            fault("must have only visible ASCII characters, spaces and tabs".to_owned());
+        if value.contains(|character: char| character.is_control() && character != '\t') {
+            fault("must have no control characters but tabs".to_owned());
         }
     }
 }
@@ -257,23 +263,49 @@ fn check_authentication(authentication: &Authentication, allow_http: bool, fault
 }
 
 fn check_tls(tls: &TlsSettings, faults: &Faults) {
-    let key = tls.client_key_pem.as_ref().map(|key| key.expose());
-    for (name, pem) in [("ca_pem", tls.ca_pem.as_deref()), ("client_cert_pem", tls.client_cert_pem.as_deref())] {
-        let Some(pem) = pem else { continue };
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        if pem.len() > PEM_BYTES_MAX || certificates.map_or(true, |all| all.is_empty()) {
-            let message = format!("must be one or more certificates in PEM, at most {PEM_BYTES_MAX} bytes");
-            faults.add(format!("tls.{name}"), message);
+    let fault = |name: &str, message: String| faults.add(format!("tls.{name}"), message);
+    let check_chain = |name: &str, pem: &str| {
+        let chain = certificates(pem);
+        if chain.is_none() {
+            fault(name, format!("must be one or more certificates in PEM, at most {PEM_BYTES_MAX} bytes"));
         }
+        chain
+    };
+    if let Some(pem) = &tls.ca_pem {
+        check_chain("ca_pem", pem);
     }
-    if key.is_some_and(|pem| pem.len() > PEM_BYTES_MAX || PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_err()) {
-        faults.add("tls.client_key_pem", format!("must be a private key in PEM, at most {PEM_BYTES_MAX} bytes"));
-    }
-    match (&tls.client_cert_pem, key) {
-        (Some(_), None) => faults.add("tls.client_key_pem", "must be set where client_cert_pem is"),
-        (None, Some(_)) => faults.add("tls.client_cert_pem", "must be set where client_key_pem is"),
+    let chain = tls.client_cert_pem.as_ref().map(|pem| check_chain("client_cert_pem", pem));
+    let key = tls.client_key_pem.as_ref().map(|pem| {
+        let key = private_key(pem.expose());
+        if key.is_none() {
+            fault("client_key_pem", format!("must be a private key in PEM, at most {PEM_BYTES_MAX} bytes"));
+        }
+        key
+    });
+    match (chain, key) {
+        (Some(_), None) => fault("client_key_pem", "must be set where client_cert_pem is".to_owned()),
+        (None, Some(_)) => fault("client_cert_pem", "must be set where client_key_pem is".to_owned()),
+        (Some(Some(chain)), Some(Some(key))) => {
+            let fit = CertifiedKey::new(chain, key).keys_match();
+            if fit == Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) {
+                fault("client_key_pem", "must be the key of the first certificate in client_cert_pem".to_owned());
+            }
+        }
         _ => {}
     }
+}
+
+/// The certificates of a PEM text; none where it has none, a broken one, or too much.
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
+    let are_read = chain.iter().all(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+    (are_read && !chain.is_empty() && pem.len() <= PEM_BYTES_MAX).then_some(chain)
+}
+
+/// The key of a PEM text; none where it is of no kind that can sign.
+fn private_key(pem: &str) -> Option<Arc<dyn SigningKey>> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok().filter(|_| pem.len() <= PEM_BYTES_MAX)?;
+    rustls::crypto::ring::sign::any_supported_type(&key).ok()
 }
 
 #[cfg(test)]
@@ -347,6 +379,12 @@ mod tests {
             "https://h.example\\@evil.example/",
             " https://h.example/",
             "https://h.example:99999/",
+            // Browsers and parsers read these as hosts too, after one slash or none.
+            "https:/user:pw@evil.example/a://b",
+            "https:user:pw@evil.example/a://b",
+            "https:/evil.example/a://b",
+            "https:evil.example?://b",
+            "https:///user@evil.example://b",
             &format!("https://h.example/{}", "x".repeat(2048)),
         ] {
             assert_eq!(faults_of(false, |it| it.url = wrong.to_owned()), ["url"], "{wrong}");
@@ -417,7 +455,9 @@ mod tests {
             (&[("Webhook-Signature", "1")], &["headers.Webhook-Signature"]),
             (&[("a", "1\r\nb: 2")], &["headers.a"]),
             (&[("a", "1\0")], &["headers.a"]),
-            (&[("a", "é")], &["headers.a"]),
+            (&[("a", "é 東")], &[]),
+            (&[("a", "1\u{7f}")], &["headers.a"]),
+            (&[("a", "1\u{85}")], &["headers.a"]),
         ] {
             assert_eq!(faults_of(false, |it| it.headers = entries(headers)), fields, "{headers:?}");
         }
@@ -457,6 +497,7 @@ mod tests {
             (oauth2("https://id.example/token", "c", "a b"), &[]),
             (oauth2("http://id.example/token", "c", "a"), &["authentication.token_url"]),
             (oauth2("https://u:p@id.example/token", "c", "a"), &["authentication.token_url"]),
+            (oauth2("https:/u:p@id.example/a://b", "c", "a"), &["authentication.token_url"]),
             (
                 oauth2("https://id.example/token#x", "", "\n"),
                 &["authentication.token_url", "authentication.client_id", "authentication.scope"],
@@ -470,6 +511,8 @@ mod tests {
     fn certificates_and_keys() {
         let made = rcgen::generate_simple_self_signed(["h.example".to_owned()]).expect("makes one");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let other_key = rcgen::KeyPair::generate().expect("makes one").serialize_pem();
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let tls = |ca: Option<&str>, cert: Option<&str>, key: Option<&str>| TlsSettings {
             verify: true,
             ca_pem: ca.map(str::to_owned),
@@ -486,6 +529,9 @@ mod tests {
             (tls(None, Some(&cert), None), &["tls.client_key_pem"]),
             (tls(None, None, Some(&key)), &["tls.client_cert_pem"]),
             (tls(None, Some(&cert), Some(&cert)), &["tls.client_key_pem"]),
+            // Each fine by itself: that they do not fit was first told by every attempt.
+            (tls(None, Some(&cert), Some(&other_key)), &["tls.client_key_pem"]),
+            (tls(Some(no_certificate), Some(no_certificate), Some(&key)), &["tls.ca_pem", "tls.client_cert_pem"]),
         ] {
             assert_eq!(faults_of(false, |it| it.tls = tls), fields);
         }

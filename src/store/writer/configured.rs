@@ -19,11 +19,16 @@ use super::effects::{Effects, StatsChange};
 impl Writer {
     pub(super) fn commit_change(&mut self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
         let Some(database) = self.shared.database() else { return Err(WriteError::Unavailable.into()) };
-        let frees = matches!(
+        let creates = matches!(
             change,
-            Change::DeleteSubscription { .. } | Change::SetStatus { .. } | Change::DeleteOrganization { .. }
+            Change::PutOrganization { .. }
+                | Change::MakeOrganization { .. }
+                | Change::PutSource { .. }
+                | Change::PutEventType { .. }
+                | Change::CreateSubscription { .. }
         );
-        if self.room == Room::None && !frees {
+        // What ends or disables something frees space; other changes need next to none.
+        if self.room == Room::None && creates {
             return Err(WriteError::StorageFull.into());
         }
         match self.try_change(&database, actor, change) {
