@@ -67,8 +67,8 @@ impl Breaker {
 
     /// The clock was set back to `now`.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
-        if let Breaker::Tripped { probe_at, .. } = self {
-            *probe_at = (*probe_at).min(now + PROBE_DELAY_MAX);
+        if let Breaker::Tripped { probe_at, delay } = self {
+            *probe_at = (*probe_at).min(now + *delay);
         }
     }
 }

@@ -12,6 +12,8 @@ use super::*;
 use crate::id::Minter;
 use crate::limits::{LANE_HEADS_MAX, TRIP_AFTER_FAILURES};
 
+mod trouble;
+
 const START: u64 = 1_800_000_000_000;
 
 fn seconds(count: u64) -> Duration {
@@ -61,6 +63,8 @@ fn always(status: u16) -> Network {
 
 struct World {
     now: Timestamp,
+    /// The latest that its clock ever showed: no due time but a retry's lies beyond.
+    furthest: Timestamp,
     scheduler: Scheduler,
     random: StdRng,
     minter: Minter,
@@ -78,6 +82,7 @@ struct World {
     disabled: Vec<(Timestamp, Lane, StatusReason)>,
     failing: Vec<Lane>,
     loads: usize,
+    expiries: usize,
     in_flight: BTreeSet<(Lane, EventId)>,
     in_flight_most: usize,
 }
@@ -86,6 +91,7 @@ impl World {
     fn new(concurrency_total: u32, network: Network) -> World {
         World {
             now: Timestamp::from_millis(START),
+            furthest: Timestamp::from_millis(START),
             scheduler: Scheduler::new(Capacity { concurrency_total }),
             random: StdRng::seed_from_u64(7),
             minter: Minter::after(None),
@@ -100,6 +106,7 @@ impl World {
             disabled: Vec::new(),
             failing: Vec::new(),
             loads: 0,
+            expiries: 0,
             in_flight: BTreeSet::new(),
             in_flight_most: 0,
         }
@@ -143,7 +150,8 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Attempt(lane, head) => {
-                assert!(head.due <= self.now, "attempted before it was due");
+                self.furthest = self.furthest.max(self.now);
+                assert!(head.due <= self.furthest, "attempted before it was due");
                 assert!(self.in_flight.insert((lane, head.event)), "attempted twice at the same time");
                 self.in_flight_most = self.in_flight_most.max(self.in_flight.len());
                 self.log.push((self.now, lane, head));
@@ -189,6 +197,7 @@ impl World {
                 self.later(Duration::from_millis(self.store_ms_max), Input::Settled { lane, event: head.event, next });
             }
             Action::Expire { lane, opened_until } => {
+                self.expiries += 1;
                 let over: Vec<(Lane, Key)> = self
                     .rows
                     .iter()
@@ -561,7 +570,7 @@ fn a_row_that_went_while_it_was_read_is_not_attempted() {
 }
 
 /// Random lanes, a store that answers late, a network that does anything, rows
-/// cancelled and lanes reset, disabled, enabled and held at random: no delivery is
+/// cancelled and some opened again, lanes reset, disabled, enabled and held at random: no delivery is
 /// attempted twice at once or after its end, and all that can be are delivered
 /// once the world heals.
 #[test]
@@ -596,7 +605,7 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
         let (mut published, mut cancelled) = (0, 0);
         for _ in 0..120 {
             let lane = plan.random_range(1..=lanes);
-            match plan.random_range(0..20) {
+            match plan.random_range(0..21) {
                 0 => {
                     let mut with = settings(&format!("host{lane}"));
                     with.enabled = false;
@@ -604,14 +613,21 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
                 }
                 1..4 => world.lane(lane, settings(&format!("host{lane}"))),
                 4..6 => world.later(Duration::from_millis(world.store_ms_max), Input::Reset(Lane(lane))),
-                6 => {
+                opened_again @ (6 | 20) => {
                     let of_lane: Vec<(Lane, Key)> =
                         world.rows.keys().filter(|(row, _)| *row == Lane(lane)).copied().collect();
                     if !of_lane.is_empty() {
                         let key = of_lane[plan.random_range(0..of_lane.len())];
-                        world.rows.remove(&key);
-                        cancelled += 1;
-                        world.later(Duration::from_millis(world.store_ms_max), Input::Removed(key.0, key.1));
+                        let told_after = Duration::from_millis(world.store_ms_max);
+                        let head = world.rows.remove(&key).expect("it is one of them");
+                        world.later(told_after, Input::Removed(key.0, key.1));
+                        if opened_again == 20 {
+                            let head = Head { due: world.now, failures: 0, opened_at: world.now, ..head };
+                            world.rows.insert((key.0, head.key()), head);
+                            world.later(told_after, Input::Opened(key.0, vec![head]));
+                        } else {
+                            cancelled += 1;
+                        }
                     }
                 }
                 7 => {
