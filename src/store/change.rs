@@ -199,6 +199,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             Ok(Plan::subscription(after, "subscription.update", changes))
         }
         Change::SetStatus { id, status, reason, detail } => set_status(registry, id, status, reason, detail, now),
+        Change::DisableSilently { id, reason, detail } => {
+            let plan = set_status(registry, id, Status::DisabledDueToErrors, reason, detail, now)?;
+            Ok(Plan { event: None, ..plan })
+        }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
             let mut after = Subscription::clone(before);

@@ -132,6 +132,16 @@ pub enum Change {
         /// More, for people.
         detail: String,
     },
+    /// Disables a subscription because of errors, and publishes no operational event:
+    /// what failed was the delivery of one.
+    DisableSilently {
+        /// Which.
+        id: SubscriptionId,
+        /// Why.
+        reason: StatusReason,
+        /// More, for people.
+        detail: String,
+    },
     /// Gives a subscription a new secret.
     RotateSecret {
         /// Which.
