@@ -382,7 +382,9 @@ impl Scheduler {
                 }
                 // A fault of ours says nothing of the endpoint, and ends nothing.
                 let is_ours = *code == FailureCode::Internal;
-                if !is_ours {
+                if is_ours {
+                    state.breaker.learned_nothing(now);
+                } else {
                     let ended_at = now;
                     let failed = Failed { began_at, ended_at, code: *code, status: *status, retry_after, link_was_up };
                     Self::lane_failed(state, &mut self.actions, lane, &outcome, &failed);

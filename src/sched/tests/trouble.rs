@@ -154,6 +154,8 @@ fn a_fault_of_ours_counts_for_nothing_and_ends_nothing() {
     world.publish(1, 300);
     world.run_for(seconds(90 * 3600));
     assert_eq!((world.failed.len(), world.delivered.len()), (0, 300));
+    let ours = world.attempts_of(1).into_iter().filter(|at| (horizon..horizon + seconds(3600)).contains(at)).count();
+    assert!(ours <= 13, "a tripped lane is probed as before, not {ours} times an hour");
 }
 
 /// The ids of events accepted after the clock was set back lie ahead of it, so that
