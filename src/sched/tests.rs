@@ -470,51 +470,6 @@ fn a_subscription_that_expires_is_disabled_on_time() {
 }
 
 #[test]
-fn a_clock_that_was_wrong_does_not_stall_what_it_made_due_far_away() {
-    let mut world = World::new(64, always(200));
-    // A row from a clock that was a year ahead.
-    let due = world.now + seconds(365 * 86_400);
-    let head = Head { due, attempts: 1, failures: 1, ..Head::fresh(world.minter.mint(world.now, 0)) };
-    world.rows.insert((Lane(1), head.key()), head);
-    let longest = policy().delay_longest();
-    world.lane(1, settings("a"));
-    let begin = world.now;
-    while let Some(next) =
-        world.scheduler.next_wake().into_iter().chain(world.under_way.keys().map(|(at, _)| *at)).min()
-    {
-        world.now = world.now.max(next);
-        let input = world.under_way.pop_first().map_or(Input::Tick, |(_, input)| input);
-        let random = &mut world.random;
-        let actions = world.scheduler.step(world.now, &mut || random.random::<f64>(), input);
-        if let Some(Action::Attempt(..)) = actions.iter().find(|action| matches!(action, Action::Attempt(..))) {
-            assert_eq!(world.now, begin + longest);
-            return;
-        }
-        for action in actions {
-            world.act(action);
-        }
-    }
-    panic!("it was never attempted");
-}
-
-#[test]
-fn a_clock_set_back_an_hour_pulls_pauses_in() {
-    let network: Network = Box::new(|now, _, _| {
-        let outcome = if now == Timestamp::from_millis(START) { answers(503) } else { answers(200) };
-        (Duration::ZERO, outcome, Some(seconds(4 * 3600)))
-    });
-    let mut world = World::new(64, network);
-    world.lane(1, settings("a"));
-    world.publish(1, 1);
-    world.run_for(seconds(1));
-    let back = Timestamp::from_millis(START) - seconds(30 * 86_400);
-    world.now = back;
-    world.scheduler.step(back, &mut || 0.5, Input::Tick);
-    let wake = world.scheduler.next_wake().expect("it waits");
-    assert!(wake <= back + policy().delay_longest(), "{wake} is too far from {back}");
-}
-
-#[test]
 fn a_backlog_is_read_in_pieces_and_idle_reads_nothing() {
     let mut world = World::new(64, always(200));
     for _ in 0..10_000 {
@@ -529,44 +484,6 @@ fn a_backlog_is_read_in_pieces_and_idle_reads_nothing() {
     let loads = world.loads;
     world.run_for(seconds(86_400));
     assert_eq!(world.loads, loads);
-}
-
-/// A scheduler with one lane that has a backlog, and the read it asks for.
-fn reading() -> (Scheduler, u64) {
-    let mut scheduler = Scheduler::new(Capacity { concurrency_total: 64 });
-    let settings = Box::new(settings("a"));
-    let set = Input::LaneSet { lane: Lane(1), settings, consecutive_failures: 0, has_backlog: true };
-    let generation = read_asked_for(&scheduler.step(Timestamp::from_millis(START), &mut || 0.5, set));
-    (scheduler, generation.expect("a read"))
-}
-
-fn read_asked_for(actions: &[Action]) -> Option<u64> {
-    actions.iter().find_map(|action| match action {
-        Action::Load { generation, .. } => Some(*generation),
-        _ => None,
-    })
-}
-
-fn attempts_in(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| matches!(action, Action::Attempt(..))).count()
-}
-
-/// A read began before the commit of an outcome and came back after it: what it
-/// has of that delivery is no longer so.
-#[test]
-fn a_row_that_went_while_it_was_read_is_not_attempted() {
-    let now = Timestamp::from_millis(START);
-    let (mut scheduler, generation) = reading();
-    let mut step = |input| scheduler.step(now, &mut || 0.5, input);
-    let head = Head::fresh(Minter::after(None).mint(now, 0));
-    let lane = Lane(1);
-    let loaded = |generation| Input::Loaded { lane, generation, heads: vec![head], exhausted: true };
-    assert_eq!(attempts_in(&step(loaded(generation))), 1);
-    let again = read_asked_for(&step(Input::Reset(lane))).expect("a read from the start");
-    let report = Report::Made { began_at: now, outcome: answers(200), retry_after: None };
-    step(Input::Finished { lane, event: head.event, report });
-    step(Input::Settled { lane, event: head.event, next: None });
-    assert_eq!(attempts_in(&step(loaded(again))), 0, "it was delivered meanwhile");
 }
 
 /// Random lanes, a store that answers late, a network that does anything, rows
