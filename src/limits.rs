@@ -117,6 +117,11 @@ pub const TRIP_AFTER_FAILURES: u32 = 5;
 pub const PROBE_DELAY_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest pause between probes.
 pub const PROBE_DELAY_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+/// How long an attempt is put off that could not be made: its event was not to be
+/// read, or its subscription had just been disabled.
+pub const NOT_MADE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How far apart the store is asked to end what a disabled lane holds past its horizon.
+pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Outcomes of a lane that wait for their commit: more, and it starts no attempt.
 pub const LANE_UNSETTLED_MAX: usize = 256;
 /// Heads of a lane held in memory, unless twice its concurrency is more.

@@ -236,15 +236,11 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if version.is_some_and(|version| version != before.version) {
                 return Err(ChangeError::Stale);
             }
-            let mut after = Subscription::clone(before);
-            let told = set_status(&mut after, status, reason, detail, now)?;
-            let changes = match &told {
-                Some(_) => json!({"status": [before.status.as_str(), after.status.as_str()]}),
-                None => json!({}),
-            };
-            let mut plan = Plan::subscription(after, "subscription.status", changes);
-            plan.event = told;
-            Ok(plan)
+            change_status(registry, id, status, reason, detail, now)
+        }
+        Change::DisableSilently { id, reason, detail } => {
+            let plan = change_status(registry, id, Status::DisabledDueToErrors, reason, detail, now)?;
+            Ok(Plan { event: None, ..plan })
         }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
@@ -385,6 +381,27 @@ fn create(
     plan.creation = idempotency.map(|(key, content)| {
         (creation_key(&organization, &key), Creation { id: when.new_id, content, created_at: now })
     });
+    Ok(plan)
+}
+
+/// Enables or disables the subscription of that id.
+fn change_status(
+    registry: &Registry,
+    id: SubscriptionId,
+    status: Status,
+    reason: StatusReason,
+    detail: String,
+    now: Timestamp,
+) -> Result<Plan, ChangeError> {
+    let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+    let mut after = Subscription::clone(before);
+    let told = set_status(&mut after, status, reason, detail, now)?;
+    let changes = match &told {
+        Some(_) => json!({"status": [before.status.as_str(), after.status.as_str()]}),
+        None => json!({}),
+    };
+    let mut plan = Plan::subscription(after, "subscription.status", changes);
+    plan.event = told;
     Ok(plan)
 }
 

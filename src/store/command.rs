@@ -150,6 +150,16 @@ pub enum Change {
         /// The version that was looked at; another one now: refused. None: any.
         version: Option<u64>,
     },
+    /// Disables a subscription because of errors, and publishes no operational event:
+    /// what failed was the delivery of one.
+    DisableSilently {
+        /// Which.
+        id: SubscriptionId,
+        /// Why.
+        reason: StatusReason,
+        /// More, for people.
+        detail: String,
+    },
     /// Gives a subscription a new secret.
     RotateSecret {
         /// Which.

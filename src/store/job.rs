@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{EventId, Lane};
 use crate::limits::{BULK_ROWS_MAX, PAGE_SCAN_MAX, REPLAY_MAX};
-use crate::model::{FailureCode, Head, TerminalState};
+use crate::model::{FailureCode, Head, OPERATIONAL_PREFIX, Subscription, TerminalState};
 use crate::pattern::Pattern;
 use crate::registry::Registry;
 use crate::secrecy::Rule;
@@ -37,8 +37,14 @@ pub(super) enum JobKind {
     Cancel { since_ms: u64, until_ms: u64, patterns: Vec<String> },
     /// Cancel everything: the subscription ended.
     End,
-    /// Fail what was opened at or before a time; find out what is the oldest left.
-    Expire { opened_until_ms: u64, oldest_left_ms: Option<u64> },
+    /// Fail what was opened at or before a time; find out what is the oldest left, and
+    /// how many of what failed were deliveries of operational events.
+    Expire {
+        opened_until_ms: u64,
+        oldest_left_ms: Option<u64>,
+        #[serde(default)]
+        operational: u64,
+    },
     /// Open deliveries again, or for the first time.
     Replay { since_ms: u64, until_ms: u64, patterns: Vec<String>, failed: bool, delivered: bool, missed: bool },
 }
@@ -80,12 +86,12 @@ impl Job {
     ) -> Result<Step, StoreError> {
         match &self.kind {
             JobKind::Replay { .. } => self.replay(hot, registry, rules, now),
-            JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, now),
+            JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, registry, now),
         }
     }
 
     /// Goes through the lane's pending rows in due order and ends those meant.
-    fn end_rows(&self, hot: &mut Hot<'_>, now: Timestamp) -> Result<Step, StoreError> {
+    fn end_rows(&self, hot: &mut Hot<'_>, registry: &Registry, now: Timestamp) -> Result<Step, StoreError> {
         let (first, last) = lane_bounds(self.lane());
         let mut meant = Vec::new();
         let mut seen = 0;
@@ -119,6 +125,15 @@ impl Job {
         };
         for head in &meant {
             hot.end(self.lane(), head, state, code, now)?;
+        }
+        if let JobKind::Expire { operational, .. } = &mut job.kind
+            && registry.lane(self.lane()).is_some_and(|subscription| hears_operational_events(subscription))
+        {
+            for head in &meant {
+                let row = hot.event.get(&head.event.to_key())?;
+                let event = row.as_ref().map(|row| decode_event_summary(row.value())).transpose()?;
+                *operational += u64::from(event.is_some_and(|it| it.event_type.starts_with(OPERATIONAL_PREFIX)));
+            }
         }
         job.done += meant.len() as u64;
         let next = (!exhausted).then(|| job.clone());
@@ -232,4 +247,13 @@ impl Job {
         let next = (!exhausted && !at_limit).then(|| job.clone());
         Ok(Step { next, job, opened, ended: None, at_limit })
     }
+}
+
+/// Whether deliveries of operational events can be among a subscription's.
+fn hears_operational_events(subscription: &Subscription) -> bool {
+    subscription.settings.events.iter().any(|pattern| match pattern {
+        Pattern::All => false,
+        Pattern::Below(prefix) => prefix.starts_with(OPERATIONAL_PREFIX),
+        Pattern::Exact(name) => name.starts_with(OPERATIONAL_PREFIX),
+    })
 }

@@ -180,7 +180,7 @@ pub enum Notice {
     Expired {
         /// Which lane.
         lane: Lane,
-        /// How many that were.
+        /// How many that were, deliveries of operational events left out.
         failed: u64,
         /// When the oldest still pending was opened.
         oldest_opened_at: Option<Timestamp>,
@@ -573,7 +573,8 @@ impl Store {
     /// Fails what a lane has pending that was opened at or before a time. The
     /// answer comes as [`Notice::Expired`].
     pub async fn expire(&self, lane: Lane, opened_until: Timestamp) -> Result<(), DeliveryError> {
-        let kind = JobKind::Expire { opened_until_ms: opened_until.as_millis(), oldest_left_ms: None };
+        let opened_until_ms = opened_until.as_millis();
+        let kind = JobKind::Expire { opened_until_ms, oldest_left_ms: None, operational: 0 };
         self.bulk("posthaste", lane, kind).await.map(|_| ())
     }
 

@@ -101,10 +101,11 @@ impl Writer {
                     effects.notices.push(Notice::Reset(lane));
                 }
                 if step.next.is_none()
-                    && let JobKind::Expire { oldest_left_ms, .. } = step.job.kind
+                    && let JobKind::Expire { oldest_left_ms, operational, .. } = step.job.kind
                 {
                     let oldest_opened_at = oldest_left_ms.map(Timestamp::from_millis);
-                    effects.notices.push(Notice::Expired { lane, failed: step.job.done, oldest_opened_at });
+                    let failed = step.job.done - operational;
+                    effects.notices.push(Notice::Expired { lane, failed, oldest_opened_at });
                 }
                 self.take_effect(effects);
                 match step.next {
@@ -123,7 +124,12 @@ impl Writer {
         }
     }
 
-    fn try_step(&mut self, database: &Database, number: u64, job: &Job) -> Result<(Step, Effects), StoreError> {
+    pub(super) fn try_step(
+        &mut self,
+        database: &Database,
+        number: u64,
+        job: &Job,
+    ) -> Result<(Step, Effects), StoreError> {
         let now = self.now();
         let transaction = schema::begin(database)?;
         let mut effects = Effects::default();
@@ -133,6 +139,11 @@ impl Writer {
             effects.live_change = hot.live_change;
             step
         };
+        if step.next.is_some() && step.job.done == job.done {
+            // It only looked: after a crash it looks again.
+            transaction.abort()?;
+            return Ok((step, effects));
+        }
         {
             let mut jobs = transaction.open_table(JOB)?;
             match &step.next {

@@ -75,7 +75,12 @@ impl Writer {
         let mut effects = Effects::default();
         if let Some(event) = plan.event.take() {
             let mut hot = Hot::open(&transaction)?;
-            let _ = self.accept(&mut hot, event, &mut effects)?;
+            // What is disabled by this very change takes no new deliveries.
+            let disabled = match &plan.row {
+                Row::Subscription(subscription) if !subscription.is_enabled() => Some(subscription.number),
+                _ => None,
+            };
+            let _ = self.accept(&mut hot, event, disabled, &mut effects)?;
             effects.live_change = hot.live_change;
         }
         let end_job = match &plan.row {

@@ -81,7 +81,7 @@ impl Writer {
                         Command::Accept { events, reply } => {
                             done.push(Done::Accept(reply, Vec::with_capacity(events.len())));
                             for event in events {
-                                let result = self.accept(&mut hot, event, &mut effects)?;
+                                let result = self.accept(&mut hot, event, None, &mut effects)?;
                                 if let Some(Done::Accept(_, results)) = done.last_mut() {
                                     results.push(result);
                                 }
@@ -144,10 +144,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes an event, with a delivery for each subscription that it matches, `except`
+    /// one.
     pub(super) fn accept(
         &mut self,
         hot: &mut Hot<'_>,
         new: NewEvent,
+        except: Option<Lane>,
         effects: &mut Effects,
     ) -> Result<Result<Accepted, AcceptError>, StoreError> {
         let now = self.now();
@@ -195,7 +198,8 @@ impl Writer {
         if let Some(fault) = fault {
             return Ok(Err(AcceptError::Unsendable(fault)));
         }
-        let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
+        let lanes = matching.iter().map(|subscription| subscription.number);
+        let lanes: Vec<u32> = lanes.filter(|lane| Some(*lane) != except).map(|lane| lane.0).collect();
         hot.put_event(&event, &lanes)?;
         if let Some(key) = &new.idempotency_key {
             hot.put_idempotency(&idempotency_key(day_of(now), &event.organization, key), id, content)?;

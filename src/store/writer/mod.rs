@@ -83,6 +83,8 @@ pub(in crate::store) struct Writer {
     looked_at_space: Timestamp,
     room: Room,
     dirty: HashSet<Lane>,
+    /// When it was last tried to open a store that is down.
+    reopened_at: Timestamp,
 }
 impl Writer {
     pub(in crate::store) fn new(
@@ -106,6 +108,7 @@ impl Writer {
             looked_at_space: Timestamp::ZERO,
             room: Room::Enough,
             dirty: HashSet::new(),
+            reopened_at: Timestamp::ZERO,
         }
     }
 
@@ -122,6 +125,12 @@ impl Writer {
             let (key, value) = row?;
             self.jobs.push_back((key.value(), Job::decode(value.value())?));
             self.next_job = self.next_job.max(key.value() + 1);
+        }
+        // Where the commit that was to end a job failed and yet reached the disk,
+        // nothing else answers who waits for it.
+        let lost = self.waiting.extract_if(|number, _| !self.jobs.iter().any(|(known, _)| known == number));
+        for (_, reply) in lost {
+            let _ = reply.send(Err(WriteError::OutcomeUnknown.into()));
         }
         Ok(())
     }
@@ -314,7 +323,14 @@ impl Writer {
         error.to_publisher()
     }
 
+    /// Opens a store that is down, however often it is asked for something, once in
+    /// [`REOPEN_EVERY`].
     fn try_reopen(&mut self) {
+        let now = self.now();
+        if now.since(self.reopened_at) < REOPEN_EVERY && now >= self.reopened_at {
+            return;
+        }
+        self.reopened_at = now;
         match self.reopen_database() {
             Ok(()) => {
                 tracing::info!("the store is open again");
@@ -364,3 +380,6 @@ fn refuse(command: Command) {
         Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
     }
 }
+
+#[cfg(test)]
+mod tests;
