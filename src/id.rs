@@ -171,6 +171,11 @@ impl Minter {
         }
     }
 
+    /// When the newest id says it was minted.
+    pub fn newest_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.millis)
+    }
+
     /// The next id. A new millisecond starts at a random place in the lower half
     /// of its sequence, so that ids do not tell how many events there were.
     pub fn mint(&mut self, now: Timestamp, random: u64) -> EventId {

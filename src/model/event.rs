@@ -119,7 +119,7 @@ pub struct NewEvent {
     pub occurred_at: Option<Timestamp>,
     /// See [`Event::event_id`].
     pub event_id: Option<String>,
-    /// What makes publishing idempotent: the `Idempotency-Key`, else `event_id`.
+    /// The `Idempotency-Key`, which makes publishing idempotent; without one `event_id` does.
     pub idempotency_key: Option<String>,
     /// See [`Event::data`].
     pub data: Json,

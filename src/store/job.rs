@@ -5,17 +5,17 @@
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EventId, Lane};
+use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::{BULK_ROWS_MAX, PAGE_SCAN_MAX, REPLAY_MAX};
-use crate::model::{FailureCode, Head, TerminalState};
+use crate::model::{FailureCode, Head, Subscription, TerminalState};
 use crate::pattern::Pattern;
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::Timestamp;
 
-use super::StoreError;
+use super::{StoreError, passed_over};
 use super::hot::{Hot, standing};
-use super::records::{OutcomeState, decode_event, decode_event_summary, decode_pending};
+use super::records::{Outcome, OutcomeState, decode_event, decode_event_summary, decode_pending};
 use super::tables::*;
 
 /// A piece of bulk work, with how far it has come.
@@ -104,14 +104,15 @@ impl Job {
             }
             seen += 1;
             let (_, place) = pending_from_key(key.value());
-            let head = decode_pending(place, value.value())?;
+            job.cursor = key.value().to_vec();
+            let id = place.1.delivery(self.lane());
+            let Some(head) = passed_over(decode_pending(place, value.value()), id)? else { continue };
             if self.means(&head, &patterns, &hot.event)? {
                 meant.push(head);
             } else if let JobKind::Expire { oldest_left_ms, .. } = &mut job.kind {
                 let opened_ms = head.opened_at.as_millis();
                 *oldest_left_ms = Some(oldest_left_ms.map_or(opened_ms, |oldest| oldest.min(opened_ms)));
             }
-            job.cursor = key.value().to_vec();
         }
         let (state, code) = match self.kind {
             JobKind::Expire { .. } => (TerminalState::Failed, Some(FailureCode::Expired)),
@@ -143,7 +144,7 @@ impl Job {
                     return Ok(in_window);
                 }
                 let Some(row) = events.get(&head.event.to_key())? else { return Ok(false) };
-                let event = decode_event_summary(row.value())?;
+                let Some(event) = passed_over(decode_event_summary(row.value()), head.event)? else { return Ok(false) };
                 Ok(patterns.iter().any(|pattern| pattern.matches(event.event_type)))
             }
             JobKind::Replay { .. } => Ok(false),
@@ -167,7 +168,7 @@ impl Job {
         rules: &[Rule],
         now: Timestamp,
     ) -> Result<Step, StoreError> {
-        let JobKind::Replay { since_ms, until_ms, failed, delivered, missed, .. } = &self.kind else {
+        let JobKind::Replay { since_ms, until_ms, .. } = &self.kind else {
             return Err(StoreError::Record("is no replay"));
         };
         let lane = self.lane();
@@ -197,32 +198,8 @@ impl Job {
             seen += 1;
             let id = EventId::from_key(*key.value());
             job.cursor = key.value().to_vec();
-            let summary = decode_event_summary(value.value())?;
-            let is_wanted = patterns.is_empty() || patterns.iter().any(|it| it.matches(summary.event_type));
-            if !is_wanted {
-                continue;
-            }
-            let delivery = id.delivery(lane);
-            match standing(delivery, &summary.lanes, &hot.pending, &hot.outcome, &hot.attempt)? {
-                Some(standing) => {
-                    let state = standing.outcome.as_ref().map(|outcome| outcome.state);
-                    let is_meant = match state {
-                        Some(OutcomeState::Ended(TerminalState::Failed)) => *failed,
-                        Some(OutcomeState::Ended(TerminalState::Delivered)) => *delivered,
-                        _ => false,
-                    };
-                    if is_meant {
-                        meant.push((delivery, standing.outcome));
-                    }
-                }
-                None if *missed => {
-                    let (event, _) = decode_event(id, value.value())?;
-                    if registry.wants(&subscription, &event, rules) {
-                        meant.push((delivery, None));
-                    }
-                }
-                None => {}
-            }
+            let found = self.replayed(hot, registry, rules, &subscription, &patterns, id, value.value());
+            meant.extend(passed_over(found, id)?.flatten());
         }
         let mut opened = Vec::with_capacity(meant.len());
         for (delivery, ended) in &meant {
@@ -231,5 +208,39 @@ impl Job {
         job.done += opened.len() as u64;
         let next = (!exhausted && !at_limit).then(|| job.clone());
         Ok(Step { next, job, opened, ended: None, at_limit })
+    }
+
+    /// The delivery of an event that a replay is to open, with the outcome it has.
+    #[expect(clippy::too_many_arguments, reason = "what it decides by comes from as many places")]
+    fn replayed(
+        &self,
+        hot: &Hot<'_>,
+        registry: &Registry,
+        rules: &[Rule],
+        subscription: &Subscription,
+        patterns: &[Pattern],
+        event: EventId,
+        row: &[u8],
+    ) -> Result<Option<(DeliveryId, Option<Outcome>)>, StoreError> {
+        let JobKind::Replay { failed, delivered, missed, .. } = self.kind else { return Ok(None) };
+        let summary = decode_event_summary(row)?;
+        if !patterns.is_empty() && !patterns.iter().any(|it| it.matches(summary.event_type)) {
+            return Ok(None);
+        }
+        let id = event.delivery(self.lane());
+        match standing(id, &summary.lanes, &hot.pending, &hot.outcome, &hot.attempt)? {
+            Some(standing) => {
+                let is_meant = match standing.outcome.as_ref().map(|outcome| outcome.state) {
+                    Some(OutcomeState::Ended(TerminalState::Failed)) => failed,
+                    Some(OutcomeState::Ended(TerminalState::Delivered)) => delivered,
+                    _ => false,
+                };
+                Ok(is_meant.then_some((id, standing.outcome)))
+            }
+            None => {
+                let is_meant = missed && registry.wants(subscription, &decode_event(event, row)?.0, rules);
+                Ok(is_meant.then_some((id, None)))
+            }
+        }
     }
 }

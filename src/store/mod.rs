@@ -7,12 +7,14 @@
 //! [`Notice`]s, in their order.
 //!
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
+//! - `count.rs` what is counted over everything.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
 //! - `queue.rs` and `writer.rs` the thread; `read.rs` the queries.
 
 mod change;
 pub mod command;
+mod count;
 mod hot;
 mod job;
 mod purge;
@@ -29,7 +31,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::SeedableRng;
@@ -40,13 +42,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Retention;
 use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
 use crate::limits::NOTICE_QUEUE_MAX;
-use crate::model::{Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription};
+use crate::model::{
+    Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription, TerminalState,
+};
 use crate::model::{DEFAULT_ORGANIZATION, Organization};
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
 use command::*;
+use count::Counts;
 use job::JobKind;
 use query::*;
 use queue::Queue;
@@ -137,10 +142,22 @@ impl StoreError {
     /// What a publisher is told.
     fn to_publisher(&self) -> WriteError {
         match self {
-            StoreError::Database(error) | StoreError::Commit(error) if is_disk_full(error) => WriteError::StorageFull,
             StoreError::Commit(_) => WriteError::OutcomeUnknown,
+            StoreError::Database(error) if is_disk_full(error) => WriteError::StorageFull,
             StoreError::Database(_) | StoreError::Record(_) => WriteError::Unavailable,
         }
+    }
+}
+
+/// A record that cannot be read costs what asked for it, not the store: `None`.
+fn passed_over<T>(result: Result<T, StoreError>, of: impl std::fmt::Display) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(read) => Ok(Some(read)),
+        Err(StoreError::Record(fault)) => {
+            tracing::error!(%of, "a record {fault}; it is passed over");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -210,42 +227,6 @@ pub struct Settle {
     pub consecutive_failures: u32,
 }
 
-#[derive(Default)]
-struct Counters {
-    live_bytes: AtomicU64,
-    accepted: AtomicU64,
-    duplicates: AtomicU64,
-    delivered: AtomicU64,
-    failed: AtomicU64,
-    cancelled: AtomicU64,
-    is_full: AtomicBool,
-    has_failed: AtomicBool,
-}
-
-impl Counters {
-    fn committed(&self, live_change: i64, [delivered, failed, cancelled]: [u64; 3]) {
-        // Only the writer changes it: no other can come between.
-        let live = self.live_bytes.load(Ordering::Relaxed).saturating_add_signed(live_change);
-        self.live_bytes.store(live, Ordering::Relaxed);
-        self.delivered.fetch_add(delivered, Ordering::Relaxed);
-        self.failed.fetch_add(failed, Ordering::Relaxed);
-        self.cancelled.fetch_add(cancelled, Ordering::Relaxed);
-    }
-
-    fn accepted(&self, accepted: u64, duplicates: u64) {
-        self.accepted.fetch_add(accepted, Ordering::Relaxed);
-        self.duplicates.fetch_add(duplicates, Ordering::Relaxed);
-    }
-
-    fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
-    }
-
-    fn set_full(&self, is_full: bool) {
-        self.is_full.store(is_full, Ordering::Relaxed);
-    }
-}
-
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Room {
@@ -266,7 +247,9 @@ struct Shared {
     database: RwLock<Option<Arc<Database>>>,
     registry: RwLock<Registry>,
     lanes: Mutex<HashMap<Lane, LaneStats>>,
-    counters: Counters,
+    counts: Mutex<Counts>,
+    is_full: AtomicBool,
+    has_failed: AtomicBool,
     /// No event before this has a pending delivery.
     oldest_pending_from: Mutex<EventId>,
     queue: Queue<Command, Settle>,
@@ -278,7 +261,7 @@ impl Shared {
     }
 
     fn put_database(&self, database: Option<Arc<Database>>) {
-        self.counters.has_failed.store(database.is_none(), Ordering::Relaxed);
+        self.has_failed.store(database.is_none(), Ordering::Relaxed);
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
@@ -292,6 +275,10 @@ impl Shared {
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, LaneStats>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rules(&self) -> Arc<Vec<Rule>> {
@@ -312,7 +299,7 @@ impl Shared {
             let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
             (options.bytes_max, options.reserve_bytes)
         };
-        let of_quota = match self.counters.live_bytes() {
+        let of_quota = match self.counts().live_bytes {
             live if bytes_max > 0 && live >= bytes_max => Room::None,
             live if bytes_max > 0 && live >= bytes_max / 10 * 9 => Room::Low,
             _ => Room::Enough,
@@ -339,9 +326,10 @@ impl Shared {
         })
     }
 
-    /// Reads what is configured and what is counted. `is_clean`: the counters need
-    /// no recount.
-    fn load(&self, database: &Database, is_clean: bool) -> Result<(), StoreError> {
+    /// Reads what is configured and what is counted. What lanes went through is read
+    /// only where it is not in memory, and what they have pending counted anew only
+    /// where `needs_count` says so.
+    fn load(&self, database: &Database, needs_count: impl Fn(Lane) -> bool) -> Result<(), StoreError> {
         let transaction = database.begin_read()?;
         let mut registry = Registry::default();
         for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
@@ -370,15 +358,17 @@ impl Shared {
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
         let mut lanes = HashMap::new();
+        let in_memory = std::mem::take(&mut *self.lanes());
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;
             let lane = Lane(key.value());
             registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
-            let mut counted = match stats.get(lane.0)? {
-                Some(row) => records::decode_stats(row.value())?,
-                None => LaneStats::default(),
+            let mut counted = match (in_memory.get(&lane), stats.get(lane.0)?) {
+                (Some(known), _) => known.clone(),
+                (None, Some(row)) => records::decode_stats(row.value())?,
+                (None, None) => LaneStats::default(),
             };
-            if !is_clean {
+            if needs_count(lane) {
                 let (first, last) = tables::lane_bounds(lane);
                 counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
             }
@@ -386,7 +376,7 @@ impl Shared {
         }
         *self.registry_mut() = registry;
         *self.lanes() = lanes;
-        self.counters.live_bytes.store(schema::live_bytes(database)?, Ordering::Relaxed);
+        *self.counts() = Counts::load(database)?;
         Ok(())
     }
 
@@ -432,13 +422,15 @@ impl Store {
             database: RwLock::new(None),
             registry: RwLock::new(Registry::default()),
             lanes: Mutex::new(HashMap::new()),
-            counters: Counters::default(),
+            counts: Mutex::new(Counts::default()),
+            is_full: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             oldest_pending_from: Mutex::new(EventId::first_at(Timestamp::ZERO)),
             queue: Queue::new(),
         });
         let database = shared.open_database()?;
         let is_clean = schema::prepare(&database)?;
-        shared.load(&database, is_clean)?;
+        shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
         writer.resume(&database)?;
@@ -482,20 +474,20 @@ impl Store {
 
     /// Totals. Blocking.
     pub fn totals(&self) -> Totals {
-        let counters = &self.shared.counters;
+        let counts = self.shared.counts().clone();
         let (events, pending) = self.shared.read(read::row_counts).unwrap_or_default();
         let oldest_pending_at = if pending == 0 { None } else { self.oldest_pending_at() };
         Totals {
             events,
             pending,
-            accepted: counters.accepted.load(Ordering::Relaxed),
-            duplicates: counters.duplicates.load(Ordering::Relaxed),
-            delivered: counters.delivered.load(Ordering::Relaxed),
-            failed: counters.failed.load(Ordering::Relaxed),
-            cancelled: counters.cancelled.load(Ordering::Relaxed),
+            accepted: counts.accepted,
+            duplicates: counts.duplicates,
+            delivered: counts.ended(TerminalState::Delivered),
+            failed: counts.ended(TerminalState::Failed),
+            cancelled: counts.ended(TerminalState::Cancelled),
             oldest_pending_at,
             file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
-            live_bytes: counters.live_bytes(),
+            live_bytes: counts.live_bytes,
         }
     }
 
@@ -508,12 +500,12 @@ impl Store {
 
     /// Whether the store takes writes.
     pub fn is_ready(&self) -> bool {
-        !self.shared.counters.has_failed.load(Ordering::Relaxed)
+        !self.shared.has_failed.load(Ordering::Relaxed)
     }
 
     /// Whether publishing is refused because there is no room.
     pub fn is_full(&self) -> bool {
-        self.shared.counters.is_full.load(Ordering::Relaxed)
+        self.shared.is_full.load(Ordering::Relaxed)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {

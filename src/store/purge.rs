@@ -5,7 +5,7 @@
 //! the last one cannot take yet, because it was reopened, is noted for later in a
 //! small table of its own, so that **no event is looked at again and again**.
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::config::Retention;
 use crate::id::{EventId, Lane};
@@ -14,6 +14,7 @@ use crate::model::TerminalState;
 use crate::time::Timestamp;
 
 use super::StoreError;
+use super::count::BytesChange;
 use super::hot::{Hot, standing};
 use super::records::{OutcomeState, decode_event_summary};
 use super::tables::*;
@@ -23,7 +24,7 @@ use super::{schema, settings};
 pub(super) struct Purged {
     /// Whether there is more to do at once.
     pub(super) goes_on: bool,
-    pub(super) live_change: i64,
+    pub(super) bytes: BytesChange,
 }
 
 /// What an event's deliveries have come to.
@@ -43,23 +44,20 @@ const WALKS: [&str; 3] = ["purge_unmatched", "purge_delivered", "purge_ended"];
 
 /// Purges at most [`BULK_ROWS_MAX`] rows of each kind, if any are due.
 pub(super) fn step(
-    database: &Database,
+    transaction: &WriteTransaction,
     retention: &Retention,
     now: Timestamp,
+    keyed_at: Timestamp,
     next_audit: u64,
 ) -> Result<Purged, StoreError> {
-    if !is_anything_due(database, retention, now)? {
-        return Ok(Purged { goes_on: false, live_change: 0 });
-    }
-    let transaction = schema::begin(database)?;
     let mut goes_on = false;
-    let live_change;
+    let bytes;
     {
-        let mut hot = Hot::open(&transaction)?;
+        let mut hot = Hot::open(transaction)?;
         let mut revisit = transaction.open_table(REVISIT)?;
         let ages = [retention.unmatched, retention.delivered, retention.failed];
         for (walk, age) in ages.into_iter().enumerate() {
-            let cursor = schema::cursor(&transaction, WALKS[walk])?.unwrap_or_default();
+            let cursor = schema::cursor(transaction, WALKS[walk])?.unwrap_or_default();
             let until = EventId::first_at(now - age).to_key();
             let due = events_between(&hot, cursor, until)?;
             goes_on |= due.len() == BULK_ROWS_MAX;
@@ -73,7 +71,7 @@ pub(super) fn step(
                 }
             }
             if let Some(last) = due.last() {
-                schema::put_cursor(&transaction, WALKS[walk], last.to_key())?;
+                schema::put_cursor(transaction, WALKS[walk], last.to_key())?;
             }
         }
         let due: Vec<[u8; 20]> = revisit
@@ -88,25 +86,29 @@ pub(super) fn step(
             let fate = fate(&hot, event)?;
             take_or_note(&mut hot, &mut revisit, event, fate, retention, now)?;
         }
-        let oldest_day = day_of(now - IDEMPOTENCY_WINDOW).to_be_bytes();
+        let oldest_day = day_of(keyed_at - IDEMPOTENCY_WINDOW).to_be_bytes();
         let mut forgotten = 0;
         for row in hot.idempotency.extract_from_if::<&[u8], _>(..&oldest_day[..], |_, _| true)?.take(BULK_ROWS_MAX) {
             let (key, value) = row?;
             forgotten += 1;
-            hot.live_change -= (key.value().len() + value.value().len()) as i64;
+            hot.bytes.live -= (key.value().len() + value.value().len()) as i64;
         }
         goes_on |= forgotten == BULK_ROWS_MAX;
-        live_change = hot.live_change;
+        bytes = hot.bytes;
     }
-    purge_creations(&transaction, now)?;
-    purge_ended(&transaction, retention, now)?;
-    goes_on |= purge_audit(&transaction, retention, now, next_audit)?;
-    transaction.commit()?;
-    Ok(Purged { goes_on, live_change })
+    purge_creations(transaction, now)?;
+    purge_ended(transaction, retention, now)?;
+    goes_on |= purge_audit(transaction, retention, now, next_audit)?;
+    Ok(Purged { goes_on, bytes })
 }
 
 /// A look without a write: most of the time nothing is due.
-fn is_anything_due(database: &Database, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
+pub(super) fn is_anything_due(
+    database: &Database,
+    retention: &Retention,
+    now: Timestamp,
+    keyed_at: Timestamp,
+) -> Result<bool, StoreError> {
     let transaction = database.begin_read()?;
     let events = transaction.open_table(EVENT)?;
     let meta = transaction.open_table(META)?;
@@ -127,7 +129,7 @@ fn is_anything_due(database: &Database, retention: &Retention, now: Timestamp) -
         let (at, _) = revisit_from_key(key.value());
         is_due(at)
     });
-    let oldest_day = day_of(now - IDEMPOTENCY_WINDOW).to_be_bytes();
+    let oldest_day = day_of(keyed_at - IDEMPOTENCY_WINDOW).to_be_bytes();
     let idempotency =
         transaction.open_table(IDEMPOTENCY)?.first()?.is_some_and(|(key, _)| key.value() < &oldest_day[..]);
     let audit = match transaction.open_table(AUDIT)?.first()? {
@@ -207,7 +209,7 @@ fn take_or_note(
     }
 }
 
-fn purge_creations(transaction: &redb::WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
+fn purge_creations(transaction: &WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
     let mut table = transaction.open_table(CREATION)?;
     let mut over = Vec::new();
     for row in table.iter()? {
@@ -226,7 +228,7 @@ fn purge_creations(transaction: &redb::WriteTransaction, now: Timestamp) -> Resu
 }
 
 /// What is left of ended subscriptions goes when no delivery of theirs can be left.
-fn purge_ended(transaction: &redb::WriteTransaction, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+fn purge_ended(transaction: &WriteTransaction, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
     let longest = retention.failed.max(retention.delivered) + retention.delivered;
     let mut table = transaction.open_table(ENDED)?;
     let mut over = Vec::new();
@@ -247,7 +249,7 @@ fn purge_ended(transaction: &redb::WriteTransaction, retention: &Retention, now:
 }
 
 fn purge_audit(
-    transaction: &redb::WriteTransaction,
+    transaction: &WriteTransaction,
     retention: &Retention,
     now: Timestamp,
     next_audit: u64,

@@ -19,7 +19,7 @@ pub(super) const PENDING: TableDefinition<&[u8; 24], &[u8]> = TableDefinition::n
 pub(super) const OUTCOME: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("outcome");
 /// Failed attempts by delivery id and number. A success's attempt is its outcome.
 pub(super) const ATTEMPT: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("attempt");
-/// Idempotency keys of events: day, organization, key.
+/// Idempotency keys of events: see [`idempotency_key`].
 pub(super) const IDEMPOTENCY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("idempotency");
 /// Events that outlive their retention because they were reopened: time to look
 /// again, event.
@@ -39,6 +39,9 @@ pub(super) const ENDED: TableDefinition<u32, &[u8]> = TableDefinition::new("ende
 pub(super) const CREATION: TableDefinition<&str, &[u8]> = TableDefinition::new("subscription_creation");
 /// What each lane went through, flushed once a second.
 pub(super) const STATS: TableDefinition<u32, &[u8]> = TableDefinition::new("stats");
+
+/// Bytes of the retained events of each organization that has any.
+pub(super) const ORGANIZATION_BYTES: TableDefinition<&str, u64> = TableDefinition::new("organization_bytes");
 
 /// Bulk work that is under way.
 pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");
@@ -96,10 +99,19 @@ pub(super) fn attempt_number(key: &[u8; 20]) -> u32 {
     u32::from_be_bytes(part(key, 16))
 }
 
-/// A row of [`IDEMPOTENCY`].
-pub(super) fn idempotency_key(day: u32, organization: &str, key: &str) -> Vec<u8> {
+/// What an idempotency key is. Each kind has names of its own.
+#[derive(Clone, Copy)]
+pub(super) enum KeyKind {
+    /// An event's `Idempotency-Key`.
+    Given = 1,
+    /// An event's `event_id`, where it came without such a key.
+    EventId = 2,
+}
+
+/// A row of [`IDEMPOTENCY`]: day, organization, kind, key.
+pub(super) fn idempotency_key(day: u32, organization: &str, kind: KeyKind, key: &str) -> Vec<u8> {
     let length = u16::try_from(organization.len()).unwrap_or(u16::MAX);
-    [&day.to_be_bytes()[..], &length.to_be_bytes(), organization.as_bytes(), key.as_bytes()].concat()
+    [&day.to_be_bytes()[..], &length.to_be_bytes(), organization.as_bytes(), &[kind as u8], key.as_bytes()].concat()
 }
 
 /// The day that a time falls on, since the epoch.

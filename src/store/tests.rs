@@ -1,6 +1,9 @@
 //! The store on real files, through its handle, with a clock that tests set. After
 //! every test the records must prove the index (see `check`).
 
+mod clock;
+mod faults;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ struct World {
     notices: mpsc::Receiver<Notice>,
     clock: Clock,
     options: Options,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn options(path: PathBuf) -> Options {
@@ -41,7 +44,7 @@ impl World {
         let clock = Clock::manual(Timestamp::from_millis(START));
         let options = options(folder.path().join("store"));
         let (store, writer, notices) = Store::open(options.clone(), clock.clone(), [7; 32]).unwrap();
-        World { store, writer: Some(writer), notices, clock, options, _folder: folder }
+        World { store, writer: Some(writer), notices, clock, options, folder }
     }
 
     fn pass(&self, span: Duration) {
@@ -54,6 +57,25 @@ impl World {
         assert!(self.writer.take().unwrap().join());
         let (store, writer, notices) = Store::open(self.options.clone(), self.clock.clone(), [8; 32]).unwrap();
         (self.store, self.writer, self.notices) = (store, Some(writer), notices);
+    }
+
+    /// Opens a copy of the file as it is at this moment, as after a crash.
+    fn crash(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(self.options.path.join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+        self.store.close();
+        assert!(self.writer.take().unwrap().join());
+        self.options.path = copy.path().to_owned();
+        self.folder = copy;
+        let (store, writer, notices) = Store::open(self.options.clone(), self.clock.clone(), [9; 32]).unwrap();
+        (self.store, self.writer, self.notices) = (store, Some(writer), notices);
+    }
+
+    /// Breaks the store, as an I/O error does, and waits until it is back.
+    async fn break_down(&mut self) {
+        self.store.shared.put_database(None);
+        self.store.shared.queue.nudge();
+        while !matches!(self.notices.recv().await.unwrap(), Notice::Up) {}
     }
 
     async fn subscribe(&self, settings: Settings) -> Arc<Subscription> {
@@ -523,15 +545,9 @@ async fn after_a_crash_pending_counts_are_counted_anew() {
     let mut world = World::new();
     let lane = world.subscribe(settings()).await.number;
     world.store.accept((0..10).map(|_| event("1")).collect()).await.unwrap();
-    // The file as a crash leaves it: committed, its counters not yet written.
-    let copy = tempfile::tempdir().unwrap();
-    std::fs::copy(world.options.path.join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
-    world.options.path = copy.path().to_owned();
-    let (store, writer, _notices) = Store::open(world.options.clone(), world.clock.clone(), [9; 32]).unwrap();
-    assert_eq!(store.stats(lane).pending, 10);
-    check(&store);
-    store.close();
-    assert!(writer.join());
+    world.crash();
+    assert_eq!(world.store.stats(lane).pending, 10);
+    check(&world.store);
 }
 
 #[tokio::test]

@@ -92,12 +92,10 @@ impl Writer {
             Ok((step, mut effects)) => {
                 let lane = job.lane();
                 if !step.opened.is_empty() {
-                    effects.opened(lane, step.opened.len());
                     effects.notices.push(Notice::Opened(lane, step.opened));
                     self.shared.forget_oldest_pending();
                 }
-                if let Some((count, state)) = step.ended.filter(|(count, _)| *count > 0) {
-                    effects.ended(lane, state, count);
+                if step.ended.is_some_and(|(count, _)| count > 0) {
                     effects.notices.push(Notice::Reset(lane));
                 }
                 if step.next.is_none()
@@ -117,8 +115,10 @@ impl Writer {
                 }
             }
             Err(error) => {
-                self.jobs.push_front((number, job));
                 self.broke(database, &error);
+                if self.shared.database().is_none() {
+                    self.jobs.push_front((number, job));
+                }
             }
         }
     }
@@ -130,7 +130,7 @@ impl Writer {
         let step = {
             let mut hot = Hot::open(&transaction)?;
             let step = job.step(&mut hot, &self.shared.registry(), &self.shared.rules(), now)?;
-            effects.live_change = hot.live_change;
+            effects.count.bytes = hot.bytes;
             step
         };
         {
@@ -140,7 +140,11 @@ impl Writer {
                 None => jobs.remove(number)?,
             };
         }
-        transaction.commit()?;
+        effects.opened(job.lane(), step.opened.len());
+        if let Some((count, state)) = step.ended {
+            effects.ended(job.lane(), state, count);
+        }
+        self.commit(transaction, &effects)?;
         Ok((step, effects))
     }
 }

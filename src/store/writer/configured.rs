@@ -71,7 +71,7 @@ impl Writer {
         if let Some(event) = plan.event.take() {
             let mut hot = Hot::open(&transaction)?;
             let _ = self.accept(&mut hot, event, &mut effects)?;
-            effects.live_change = hot.live_change;
+            effects.count.bytes = hot.bytes;
         }
         let end_job = match &plan.row {
             Row::NoSubscription(subscription) => {
@@ -81,7 +81,7 @@ impl Writer {
             }
             _ => None,
         };
-        transaction.commit()?;
+        self.commit(transaction, &effects)?;
         self.next_audit += 1;
         if let Some(job) = end_job {
             self.jobs.push_back((self.next_job, job));

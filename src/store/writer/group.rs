@@ -13,8 +13,8 @@ use crate::store::command::*;
 use crate::store::hot::{Hot, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
-use crate::store::tables::{day_of, idempotency_key};
-use crate::store::{Notice, Settle, StoreError, schema};
+use crate::store::tables::{KeyKind, day_of, idempotency_key};
+use crate::store::{Notice, Settle, StoreError, passed_over, schema};
 
 use super::effects::{Effects, StatsChange};
 use super::{Command, Reply, Writer, refuse};
@@ -24,6 +24,9 @@ enum Done {
     Accept(Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>>, Vec<Result<Accepted, AcceptError>>),
     Touch(Reply<Result<(), DeliveryError>>, Result<(), DeliveryError>),
 }
+
+/// The answer where a record cannot be read.
+const UNREADABLE: Result<(), DeliveryError> = Err(DeliveryError::Write(WriteError::Unavailable));
 
 impl Writer {
     pub(super) fn commit_group(&mut self, outcomes: Vec<Settle>, commands: Vec<Command>) {
@@ -88,7 +91,8 @@ impl Writer {
                         }
                         Command::Reopen { actor, id, reply } => {
                             done.push(Done::Touch(reply, Ok(())));
-                            let result = self.reopen(&mut hot, id, &mut effects)?;
+                            let result = self.reopen(&mut hot, id, &mut effects);
+                            let result = passed_over(result, id)?.unwrap_or(UNREADABLE);
                             self.audit_touch(&transaction, actor, "delivery.retry", id, result)?;
                             if let Some(Done::Touch(_, answer)) = done.last_mut() {
                                 *answer = result;
@@ -96,7 +100,8 @@ impl Writer {
                         }
                         Command::Cancel { actor, id, reply } => {
                             done.push(Done::Touch(reply, Ok(())));
-                            let result = self.cancel(&mut hot, id, &mut effects)?;
+                            let result = self.cancel(&mut hot, id, &mut effects);
+                            let result = passed_over(result, id)?.unwrap_or(UNREADABLE);
                             self.audit_touch(&transaction, actor, "delivery.cancel", id, result)?;
                             if let Some(Done::Touch(_, answer)) = done.last_mut() {
                                 *answer = result;
@@ -105,10 +110,10 @@ impl Writer {
                         Command::Change { .. } | Command::Bulk { .. } => {}
                     }
                 }
-                effects.live_change = hot.live_change;
+                effects.count.bytes = hot.bytes;
             }
             self.flush_if_due(&transaction)?;
-            transaction.commit().map_err(StoreError::from)
+            self.commit(transaction, &effects)
         })();
         match attempt {
             Ok(()) => Ok((effects, done)),
@@ -121,8 +126,8 @@ impl Writer {
 
     fn settle(&mut self, hot: &mut Hot<'_>, settle: &Settle, effects: &mut Effects) -> Result<(), StoreError> {
         let now = self.now();
-        let settled = hot.settle(settle, now)?;
         let (lane, event) = (settle.lane, settle.head.event);
+        let settled = passed_over(hot.settle(settle, now), event.delivery(lane))?.flatten();
         effects.notices.push(Notice::Settled { lane, event, next: settled.flatten() });
         if settled.is_none() {
             return Ok(());
@@ -156,25 +161,31 @@ impl Writer {
             return Ok(Err(AcceptError::UnknownOrganization));
         }
         let content = digest(&new);
-        if let Some(key) = &new.idempotency_key {
-            let today = day_of(now);
+        // The publisher's key, else its id for the event.
+        let key = match (new.idempotency_key, &new.event_id) {
+            (Some(key), _) => Some((KeyKind::Given, key)),
+            (None, Some(event_id)) => Some((KeyKind::EventId, event_id.clone())),
+            (None, None) => None,
+        };
+        if let Some((kind, key)) = &key {
+            let keyed_at = self.keyed_at();
+            let today = day_of(keyed_at);
             let days = IDEMPOTENCY_WINDOW.as_secs() / 86_400;
             for day in today.saturating_sub(days as u32)..=today {
-                let Some((first, stored)) = read_idempotency(hot, day, &new.organization, key)? else { continue };
-                if first.accepted_at() + IDEMPOTENCY_WINDOW <= now {
+                let row = idempotency_key(day, &new.organization, *kind, key);
+                let Some((first, stored)) = read_idempotency(hot, &row)? else { continue };
+                if first.accepted_at() + IDEMPOTENCY_WINDOW <= keyed_at {
                     continue;
                 }
                 if stored != content {
                     return Ok(Err(AcceptError::Conflict { first }));
                 }
                 let (event_id, deliveries) = match hot.event.get(&first.to_key())? {
-                    Some(row) => {
-                        let (event, lanes) = decode_event(first, row.value())?;
-                        (event.event_id, lanes.len() as u32)
-                    }
-                    None => (new.event_id, 0),
-                };
-                effects.duplicates += 1;
+                    Some(row) => passed_over(decode_event(first, row.value()), first)?,
+                    None => None,
+                }
+                .map_or((new.event_id, 0), |(event, lanes)| (event.event_id, lanes.len() as u32));
+                effects.count.duplicates += 1;
                 return Ok(Ok(Accepted { id: first, event_id, duplicate: true, deliveries }));
             }
         }
@@ -192,11 +203,12 @@ impl Writer {
         let matching = registry.matching(&event, &shared.rules());
         let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
         hot.put_event(&event, &lanes)?;
-        if let Some(key) = &new.idempotency_key {
-            hot.put_idempotency(&idempotency_key(day_of(now), &event.organization, key), id, content)?;
+        if let Some((kind, key)) = &key {
+            hot.put_idempotency(&idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key), id, content)?;
         }
-        effects.accepted += 1;
-        let head = Head::fresh(id);
+        effects.count.accepted += 1;
+        // After the clock was set back the id lies in the future; its horizon must not.
+        let head = Head { opened_at: now.min(id.accepted_at()), ..Head::fresh(id) };
         for lane in &lanes {
             hot.put_pending(Lane(*lane), &head)?;
             effects.stats.push((Lane(*lane), StatsChange::Triggered(now)));
@@ -277,14 +289,9 @@ impl Writer {
     }
 }
 
-fn read_idempotency(
-    hot: &Hot<'_>,
-    day: u32,
-    organization: &str,
-    key: &str,
-) -> Result<Option<(EventId, [u8; 16])>, StoreError> {
-    match hot.idempotency.get(idempotency_key(day, organization, key).as_slice())? {
-        Some(row) => decode_idempotency(row.value()).map(Some),
+fn read_idempotency(hot: &Hot<'_>, key: &[u8]) -> Result<Option<(EventId, [u8; 16])>, StoreError> {
+    match hot.idempotency.get(key)? {
+        Some(row) => passed_over(decode_idempotency(row.value()), "an idempotency key"),
         None => Ok(None),
     }
 }

@@ -19,6 +19,7 @@ mod group;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -83,7 +84,10 @@ pub(in crate::store) struct Writer {
     looked_at_space: Timestamp,
     room: Room,
     dirty: HashSet<Lane>,
+    /// Lanes whose rows a commit that failed may have changed.
+    in_doubt: HashSet<Lane>,
 }
+
 impl Writer {
     pub(in crate::store) fn new(
         shared: Arc<Shared>,
@@ -106,6 +110,7 @@ impl Writer {
             looked_at_space: Timestamp::ZERO,
             room: Room::Enough,
             dirty: HashSet::new(),
+            in_doubt: HashSet::new(),
         }
     }
 
@@ -204,8 +209,7 @@ impl Writer {
                 change.apply(lanes.entry(lane).or_default());
             }
         }
-        self.shared.counters.committed(effects.live_change, effects.ended);
-        self.shared.counters.accepted(effects.accepted, effects.duplicates);
+        self.shared.counts().apply(&effects.count);
         for notice in effects.notices {
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
@@ -220,15 +224,9 @@ impl Writer {
         let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {
             self.purged_at = now;
-            match purge::step(&database, &self.shared.retention(), now, self.next_audit) {
-                Ok(purged) => {
-                    self.purge_goes_on = purged.goes_on;
-                    self.shared.counters.committed(purged.live_change, [0; 3]);
-                }
-                Err(error) => {
-                    self.broke(database, &error);
-                    return;
-                }
+            if let Err(error) = self.purge(&database, now) {
+                self.broke(database, &error);
+                return;
             }
         }
         if !self.dirty.is_empty() && self.is_flush_due() {
@@ -241,6 +239,22 @@ impl Writer {
                 self.broke(database, &error);
             }
         }
+    }
+
+    fn purge(&mut self, database: &Database, now: Timestamp) -> Result<(), StoreError> {
+        let (retention, keyed_at) = (self.shared.retention(), self.keyed_at());
+        self.purge_goes_on = false;
+        if !purge::is_anything_due(database, &retention, now, keyed_at)? {
+            return Ok(());
+        }
+        let transaction = schema::begin(database)?;
+        let purged = purge::step(&transaction, &retention, now, keyed_at, self.next_audit)?;
+        let mut effects = Effects::default();
+        effects.count.bytes = purged.bytes;
+        self.commit(transaction, &effects)?;
+        self.take_effect(effects);
+        self.purge_goes_on = purged.goes_on;
+        Ok(())
     }
 
     fn is_flush_due(&self) -> bool {
@@ -261,7 +275,23 @@ impl Writer {
                 table.insert(lane.0, encode_stats(stats)?.as_slice())?;
             }
         }
-        schema::put_live_bytes(transaction, self.shared.counters.live_bytes())
+        Ok(())
+    }
+
+    /// Commits, and the counts with it. What a commit that fails has done is not
+    /// known: its lanes' rows are counted anew when the store is back.
+    fn commit(&mut self, transaction: redb::WriteTransaction, effects: &Effects) -> Result<(), StoreError> {
+        self.shared.counts().write(&transaction, &effects.count)?;
+        transaction.commit().map_err(|error| {
+            self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane));
+            error.into()
+        })
+    }
+
+    /// The time that idempotency keys are counted by: it goes on where the clock is
+    /// set back, as ids do.
+    fn keyed_at(&self) -> Timestamp {
+        self.now().max(self.minter.newest_at())
     }
 
     /// Whether there is room for more, looked at now and then.
@@ -280,7 +310,7 @@ impl Writer {
             Room::Low => tracing::warn!("the storage is low"),
             Room::Enough => tracing::info!("there is room in the storage again"),
         }
-        self.shared.counters.set_full(self.room == Room::None);
+        self.shared.is_full.store(self.room == Room::None, Ordering::Relaxed);
         if before == Room::Enough {
             self.tell_storage_low();
         }
@@ -288,7 +318,7 @@ impl Writer {
 
     /// Publishes `posthaste.storage.low`, before the last room is gone.
     fn tell_storage_low(&mut self) {
-        let live_bytes = self.shared.counters.live_bytes();
+        let live_bytes = self.shared.counts().live_bytes;
         let event = NewEvent {
             event_type: Name::from("posthaste.storage.low"),
             organization: Name::from(DEFAULT_ORGANIZATION),
@@ -305,8 +335,13 @@ impl Writer {
     }
 
     /// The database failed. It is dropped, because redb refuses every write after
-    /// an I/O error, and opened anew. Answers what to tell whoever waited.
+    /// an I/O error, and opened anew. A record that cannot be written or read is no
+    /// such error. Answers what to tell whoever waited.
     fn broke(&mut self, database: Arc<Database>, error: &StoreError) -> WriteError {
+        if let StoreError::Record(_) = error {
+            tracing::error!(%error, "a write was given up");
+            return error.to_publisher();
+        }
         tracing::error!(%error, "the store failed; it is opened anew");
         self.shared.put_database(None);
         drop(database);
@@ -332,7 +367,10 @@ impl Writer {
     fn reopen_database(&mut self) -> Result<(), OpenError> {
         let database = self.shared.open_database()?;
         self.resume(&database)?;
-        self.shared.load(&database, false)?;
+        self.shared.load(&database, |lane| self.in_doubt.contains(&lane))?;
+        self.in_doubt.clear();
+        // Which of them were flushed is not known either.
+        self.dirty.extend(self.shared.lanes().keys());
         self.shared.put_database(Some(Arc::new(database)));
         Ok(())
     }
@@ -343,7 +381,6 @@ impl Writer {
         let closed = (|| {
             let transaction = schema::begin(&database)?;
             self.flush_if_due(&transaction)?;
-            schema::put_live_bytes(&transaction, self.shared.counters.live_bytes())?;
             schema::mark_clean(&transaction)?;
             transaction.commit().map_err(StoreError::from)
         })();
