@@ -299,6 +299,11 @@ impl Registry {
         self.ended.insert(lane, (id, organization));
     }
 
+    /// Forgets whose the lane of an ended subscription was.
+    pub fn remove_ended(&mut self, lane: Lane) {
+        self.ended.remove(&lane);
+    }
+
     /// The enabled subscriptions that get `event`, by number.
     pub fn matching<'a>(&'a self, event: &Event, rules: &[Rule]) -> Vec<&'a Arc<Subscription>> {
         let mut lanes = BTreeSet::new();

@@ -45,23 +45,21 @@ pub(super) struct Plan {
     pub(super) changes: Value,
     /// An operational event to publish with it.
     pub(super) event: Option<NewEvent>,
-    pub(super) creation: Option<(String, Creation)>,
+    /// The row of an `Idempotency-Key`.
+    pub(super) creation: Option<(Vec<u8>, Creation)>,
 }
 
 /// What a plan depends on beside the registry.
 pub(super) struct Circumstances<'a> {
     pub(super) now: Timestamp,
+    /// The time that idempotency keys are counted by.
+    pub(super) keyed_at: Timestamp,
     pub(super) actor: &'a str,
     /// The number and id that a new subscription gets.
     pub(super) new_lane: Lane,
     pub(super) new_id: SubscriptionId,
     /// What the same `Idempotency-Key` made before.
     pub(super) creation: Option<Creation>,
-}
-
-/// The key in [`CREATION`] of an `Idempotency-Key`.
-pub(super) fn creation_key(organization: &str, key: &str) -> String {
-    format!("{organization}\n{key}")
 }
 
 fn tree_error(error: TreeError) -> ChangeError {
@@ -305,7 +303,7 @@ fn create(
 ) -> Result<Plan, ChangeError> {
     let now = when.now;
     if let (Some((_, content)), Some(first)) = (&idempotency, &when.creation)
-        && first.created_at + IDEMPOTENCY_WINDOW > now
+        && first.created_at + IDEMPOTENCY_WINDOW > when.keyed_at
     {
         if first.content != *content {
             return Err(ChangeError::IdempotencyConflict);
@@ -335,7 +333,8 @@ fn create(
     };
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);
     plan.creation = idempotency.map(|(key, content)| {
-        (creation_key(&organization, &key), Creation { id: when.new_id, content, created_at: now })
+        let row = idempotency_key(day_of(when.keyed_at), &organization, KeyKind::Given, &key);
+        (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
     });
     Ok(plan)
 }
@@ -429,16 +428,15 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
             transaction.open_table(SUBSCRIPTION)?.insert(it.number.0, record.as_slice())?;
         }
         Row::NoSubscription(it) => {
-            let ended =
-                Ended { id: it.id.0, organization: it.settings.organization.to_string(), ended_at_ms: now.as_millis() };
+            let ended = Ended { id: it.id.0, organization: it.settings.organization.to_string() };
             transaction.open_table(SUBSCRIPTION)?.remove(it.number.0)?;
             transaction.open_table(STATS)?.remove(it.number.0)?;
-            transaction.open_table(ENDED)?.insert(it.number.0, settings::write_ended(&ended)?.as_slice())?;
+            transaction.open_table(ENDED)?.insert(&ended_key(now, it.number), settings::write_ended(&ended)?.as_slice())?;
         }
     }
     if let Some((key, creation)) = &plan.creation {
         let record = settings::write_creation(creation)?;
-        transaction.open_table(CREATION)?.insert(key.as_str(), record.as_slice())?;
+        transaction.open_table(CREATION)?.insert(key.as_slice(), record.as_slice())?;
     }
     Ok(())
 }

@@ -213,9 +213,14 @@ impl<'txn> Hot<'txn> {
         Ok(head)
     }
 
-    /// Removes an event with everything that belongs to it.
-    pub(super) fn purge_event(&mut self, event: EventId) -> Result<(), StoreError> {
-        if let Some(old) = self.event.remove(&event.to_key())? {
+    /// Removes an event and then what belongs to it, at most `rows_max` rows. Answers
+    /// how many: fewer, and all is gone.
+    pub(super) fn purge_event(&mut self, event: EventId, rows_max: usize) -> Result<usize, StoreError> {
+        let mut rows = 0;
+        if rows_max > 0
+            && let Some(old) = self.event.remove(&event.to_key())?
+        {
+            rows += 1;
             let bytes = -size(12, old.value());
             match passed_over(decode_event_summary(old.value()), event)? {
                 Some(summary) => self.bytes.event(summary.organization, bytes),
@@ -223,15 +228,19 @@ impl<'txn> Hot<'txn> {
             }
         }
         let (first, last) = outcome_bounds(event);
-        for row in self.outcome.extract_from_if::<&[u8; 16], _>(&first..=&last, |_, _| true)? {
+        let outcomes = self.outcome.extract_from_if::<&[u8; 16], _>(&first..=&last, |_, _| true)?;
+        for row in outcomes.take(rows_max - rows) {
+            rows += 1;
             self.bytes.live -= size(16, row?.1.value());
         }
         let first = attempt_key(event.delivery(Lane(0)), 0);
         let last = attempt_key(event.delivery(Lane(u32::MAX)), u32::MAX);
-        for row in self.attempt.extract_from_if::<&[u8; 20], _>(&first..=&last, |_, _| true)? {
+        let attempts = self.attempt.extract_from_if::<&[u8; 20], _>(&first..=&last, |_, _| true)?;
+        for row in attempts.take(rows_max - rows) {
+            rows += 1;
             self.bytes.live -= size(20, row?.1.value());
         }
-        Ok(())
+        Ok(rows)
     }
 }
 

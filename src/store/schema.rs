@@ -117,6 +117,17 @@ pub(super) fn put_cursor(transaction: &WriteTransaction, name: &str, at: [u8; 12
     Ok(())
 }
 
+/// Moves a cursor, or forgets it.
+pub(super) fn set_cursor(transaction: &WriteTransaction, name: &str, at: Option<[u8; 12]>) -> Result<(), StoreError> {
+    match at {
+        Some(at) => put_cursor(transaction, name, at),
+        None => {
+            transaction.open_table(META)?.remove(name)?;
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

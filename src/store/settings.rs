@@ -435,7 +435,6 @@ pub(super) fn read_subscription(number: Lane, bytes: &[u8]) -> Result<Subscripti
 pub(super) struct Ended {
     pub(super) id: Uuid,
     pub(super) organization: String,
-    pub(super) ended_at_ms: u64,
 }
 
 pub(super) fn write_ended(it: &Ended) -> Result<Vec<u8>, StoreError> {

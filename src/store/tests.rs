@@ -3,6 +3,7 @@
 
 mod clock;
 mod faults;
+mod retention;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

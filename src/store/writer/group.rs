@@ -13,7 +13,7 @@ use crate::store::command::*;
 use crate::store::hot::{Hot, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
-use crate::store::tables::{KeyKind, day_of, idempotency_key};
+use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
 use crate::store::{Notice, Settle, StoreError, passed_over, schema};
 
 use super::effects::{Effects, StatsChange};
@@ -169,9 +169,7 @@ impl Writer {
         };
         if let Some((kind, key)) = &key {
             let keyed_at = self.keyed_at();
-            let today = day_of(keyed_at);
-            let days = IDEMPOTENCY_WINDOW.as_secs() / 86_400;
-            for day in today.saturating_sub(days as u32)..=today {
+            for day in idempotency_days(keyed_at) {
                 let row = idempotency_key(day, &new.organization, *kind, key);
                 let Some((first, stored)) = read_idempotency(hot, &row)? else { continue };
                 if first.accepted_at() + IDEMPOTENCY_WINDOW <= keyed_at {

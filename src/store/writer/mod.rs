@@ -253,6 +253,10 @@ impl Writer {
         effects.count.bytes = purged.bytes;
         self.commit(transaction, &effects)?;
         self.take_effect(effects);
+        if !purged.forgotten.is_empty() {
+            let mut registry = self.shared.registry_mut();
+            purged.forgotten.iter().for_each(|lane| registry.remove_ended(*lane));
+        }
         self.purge_goes_on = purged.goes_on;
         Ok(())
     }
