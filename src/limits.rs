@@ -78,6 +78,9 @@ pub const PAGE_SCAN_MAX: usize = 5_000;
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.
 pub const REPLAY_MAX: usize = 10_000;
+/// Replays and cancellations of many that are under way at the same time; of one
+/// subscription one.
+pub const BULK_JOBS_MAX: usize = 32;
 
 /// What is read of a receiver's answer.
 pub const RESPONSE_READ_BYTES_MAX: usize = 64 * 1024;

@@ -94,6 +94,7 @@ impl From<DeliveryError> for Problem {
             DeliveryError::NotFound => problem(Code::NotFound),
             DeliveryError::WrongState => problem(Code::WrongState),
             DeliveryError::NotEnabled => problem(Code::NotEnabled),
+            DeliveryError::UnderWay => problem(Code::UnderWay).retry_after(BUSY_SECONDS),
             DeliveryError::Write(error) => Problem::from(error),
         }
     }
@@ -120,6 +121,7 @@ mod tests {
             (Problem::from(ChangeError::Write(WriteError::QueueFull)), 503, "busy"),
             (Problem::from(DeliveryError::WrongState), 409, "wrong_state"),
             (Problem::from(DeliveryError::NotEnabled), 409, "not_enabled"),
+            (Problem::from(DeliveryError::UnderWay), 409, "under_way"),
             (Problem::from(DeliveryError::NotFound), 404, "not_found"),
         ] {
             let value = problem.to_value();

@@ -67,6 +67,8 @@ codes! {
     NotEnabled = "not_enabled", 409, "The subscription is not enabled";
     /// A sixth secret would be valid.
     TooManySecrets = "too_many_secrets", 409, "Too many secrets are valid at the same time";
+    /// The same kind of bulk work is being done on it already.
+    UnderWay = "under_way", 409, "A replay or cancellation of it is under way";
     /// The object's state does not allow it.
     WrongState = "wrong_state", 409, "Its state does not allow this";
     /// `If-Match` names another version.

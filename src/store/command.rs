@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// Why the writer could not do what it was asked, whatever that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// [`crate::limits::WRITER_QUEUE_MAX`] commands wait already.
+    /// As much waits, or is under way, as may.
     #[error("too many writes are waiting")]
     QueueFull,
     /// The disk or the quota has no room.
@@ -221,6 +221,9 @@ pub enum DeliveryError {
     /// Its subscription is disabled or gone.
     #[error("its subscription is not enabled")]
     NotEnabled,
+    /// Many deliveries of the subscription are being replayed or cancelled already.
+    #[error("a replay or cancellation of this subscription is under way")]
+    UnderWay,
     /// The writer could not.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -257,8 +260,9 @@ pub struct Replay {
 pub struct Replayed {
     /// Deliveries reopened or made.
     pub deliveries: u64,
-    /// Whether it stopped at [`crate::limits::REPLAY_MAX`].
-    pub more: bool,
+    /// Where it stopped, at [`crate::limits::REPLAY_MAX`] or because the subscription
+    /// was disabled: the same again with this as its `since` goes on.
+    pub next_since: Option<Timestamp>,
 }
 
 /// Who asks, for the audit log: the name of the key.

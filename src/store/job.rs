@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) kind: JobKind,
     /// When it was asked for: what was opened later is none of its business.
     pub(super) started_at_ms: u64,
+    /// The newest event then: nor is what was accepted later.
+    pub(super) newest: [u8; 12],
     /// Rows changed so far.
     pub(super) done: u64,
     /// Where it stands, in the bytes of its table's keys; empty: at the beginning.
@@ -53,8 +55,8 @@ pub(super) struct Step {
     pub(super) opened: Vec<Head>,
     /// Deliveries ended, and as what.
     pub(super) ended: Option<(u64, TerminalState)>,
-    /// Whether a replay stopped at its limit.
-    pub(super) at_limit: bool,
+    /// Where a replay that stopped early can be gone on with: events accepted from then on.
+    pub(super) next_since: Option<Timestamp>,
 }
 
 impl Job {
@@ -68,6 +70,11 @@ impl Job {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Job, StoreError> {
         serde_json::from_slice(bytes).map_err(|_| StoreError::Record("cannot be read"))
+    }
+
+    /// Whether somebody asked for it, and waits.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self.kind, JobKind::Cancel { .. } | JobKind::Replay { .. })
     }
 
     /// Does the next piece.
@@ -124,7 +131,7 @@ impl Job {
         job.done += meant.len() as u64;
         let next = (!exhausted).then(|| job.clone());
         let ended = Some((meant.len() as u64, state));
-        Ok(Step { next, job, opened: Vec::new(), ended, at_limit: false })
+        Ok(Step { next, job, opened: Vec::new(), ended, next_since: None })
     }
 
     fn means(
@@ -172,31 +179,35 @@ impl Job {
             return Err(StoreError::Record("is no replay"));
         };
         let lane = self.lane();
-        let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
-            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, at_limit: false });
-        };
-        let patterns = self.patterns();
         let from = <[u8; 12]>::try_from(self.cursor.as_slice())
             .unwrap_or(EventId::first_at(Timestamp::from_millis(*since_ms)).to_key());
+        let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
+            let next_since = Some(EventId::from_key(from).accepted_at());
+            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, next_since });
+        };
+        let patterns = self.patterns();
         let until = EventId::first_at(Timestamp::from_millis(*until_ms)).to_key();
         let mut job = self.clone();
         let mut meant = Vec::new();
-        let (mut seen, mut exhausted, mut at_limit) = (0, true, false);
+        let (mut seen, mut exhausted, mut next_since) = (0, true, None);
         for row in hot.event.range::<&[u8; 12]>(&from..&until)? {
             let (key, value) = row?;
             if key.value()[..] == self.cursor[..] {
                 continue;
             }
+            if *key.value() > self.newest {
+                break;
+            }
             if seen == PAGE_SCAN_MAX || meant.len() == BULK_ROWS_MAX {
                 exhausted = false;
                 break;
             }
+            let id = EventId::from_key(*key.value());
             if self.done + meant.len() as u64 == REPLAY_MAX as u64 {
-                at_limit = true;
+                next_since = Some(id.accepted_at());
                 break;
             }
             seen += 1;
-            let id = EventId::from_key(*key.value());
             job.cursor = key.value().to_vec();
             let found = self.replayed(hot, registry, rules, &subscription, &patterns, id, value.value());
             meant.extend(passed_over(found, id)?.flatten());
@@ -206,8 +217,8 @@ impl Job {
             opened.push(hot.reopen(*delivery, ended.as_ref(), now)?);
         }
         job.done += opened.len() as u64;
-        let next = (!exhausted && !at_limit).then(|| job.clone());
-        Ok(Step { next, job, opened, ended: None, at_limit })
+        let next = (!exhausted && next_since.is_none()).then(|| job.clone());
+        Ok(Step { next, job, opened, ended: None, next_since })
     }
 
     /// The delivery of an event that a replay is to open, with the outcome it has.

@@ -556,7 +556,7 @@ impl Store {
         let Replay { lane, failed, delivered, missed, .. } = replay;
         let kind = JobKind::Replay { since_ms, until_ms, patterns, failed, delivered, missed };
         let done = self.bulk(actor, lane, kind).await?;
-        Ok(Replayed { deliveries: done.done, more: done.at_limit })
+        Ok(Replayed { deliveries: done.done, next_since: done.next_since })
     }
 
     /// Fails what a lane has pending that was opened at or before a time. The

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redb::Database;
 
 use crate::id::Lane;
+use crate::limits::BULK_JOBS_MAX;
 use crate::store::command::*;
 use crate::store::hot::Hot;
 use crate::store::job::{Job, JobKind, Step};
@@ -18,7 +19,8 @@ use super::{BulkDone, Reply, Writer};
 
 impl Writer {
     pub(super) fn new_job(&self, lane: Lane, kind: JobKind) -> Job {
-        Job { lane: lane.0, kind, started_at_ms: self.now().as_millis(), done: 0, cursor: Vec::new() }
+        let newest = self.minter.newest().to_key();
+        Job { lane: lane.0, kind, started_at_ms: self.now().as_millis(), newest, done: 0, cursor: Vec::new() }
     }
 
     pub(super) fn begin_job(
@@ -28,12 +30,14 @@ impl Writer {
         kind: JobKind,
         reply: Reply<Result<BulkDone, DeliveryError>>,
     ) {
-        let refusal = match (self.shared.registry().lane(lane), &kind) {
+        let job = self.new_job(lane, kind);
+        let refusal = match (self.shared.registry().lane(lane), &job.kind) {
             (None, _) => Some(DeliveryError::NotFound),
             (Some(subscription), JobKind::Replay { .. }) if !subscription.is_enabled() => {
                 Some(DeliveryError::NotEnabled)
             }
             (Some(_), JobKind::Replay { .. }) if self.room == Room::None => Some(WriteError::StorageFull.into()),
+            (Some(_), _) if job.is_asked_for() => self.too_many_jobs(lane),
             _ => None,
         };
         if let Some(refusal) = refusal {
@@ -44,7 +48,6 @@ impl Writer {
             let _ = reply.send(Err(WriteError::Unavailable.into()));
             return;
         };
-        let job = self.new_job(lane, kind);
         match self.try_begin_job(&database, actor, &job) {
             Ok(()) => {
                 self.waiting.insert(self.next_job, reply);
@@ -58,10 +61,19 @@ impl Writer {
         }
     }
 
+    /// Why one more replay or cancellation is refused.
+    fn too_many_jobs(&self, lane: Lane) -> Option<DeliveryError> {
+        let mut asked_for = self.jobs.iter().filter(|(_, job)| job.is_asked_for());
+        if asked_for.clone().any(|(_, job)| job.lane() == lane) {
+            return Some(DeliveryError::UnderWay);
+        }
+        asked_for.nth(BULK_JOBS_MAX - 1).map(|_| WriteError::QueueFull.into())
+    }
+
     fn try_begin_job(&mut self, database: &Database, actor: &str, job: &Job) -> Result<(), StoreError> {
         let action = match &job.kind {
-            JobKind::Cancel { .. } => Some("deliveries.cancel"),
-            JobKind::Replay { .. } => Some("deliveries.replay"),
+            JobKind::Cancel { .. } => Some("subscription.cancel"),
+            JobKind::Replay { .. } => Some("subscription.replay"),
             JobKind::End | JobKind::Expire { .. } => None,
         };
         let transaction = schema::begin(database)?;
@@ -109,7 +121,7 @@ impl Writer {
                     Some(next) => self.jobs.push_back((number, next)),
                     None => {
                         if let Some(reply) = self.waiting.remove(&number) {
-                            let _ = reply.send(Ok(BulkDone { done: step.job.done, at_limit: step.at_limit }));
+                            let _ = reply.send(Ok(BulkDone { done: step.job.done, next_since: step.next_since }));
                         }
                     }
                 }

@@ -53,7 +53,8 @@ pub(in crate::store) type Reply<T> = oneshot::Sender<T>;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct BulkDone {
     pub(in crate::store) done: u64,
-    pub(in crate::store) at_limit: bool,
+    /// Of a replay that stopped early: where to go on.
+    pub(in crate::store) next_since: Option<Timestamp>,
 }
 
 /// How long the writer sleeps when nothing is to be done.
