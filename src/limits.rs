@@ -120,6 +120,8 @@ pub const LANE_HEADS_MAX: usize = 64;
 pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Commands waiting for the store's writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
+/// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].
+pub const WRITER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Commands that share one commit.
 pub const WRITER_GROUP_MAX: usize = 1000;
 /// Attempts kept of one delivery; the oldest go first.

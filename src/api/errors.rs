@@ -78,6 +78,7 @@ impl From<ChangeError> for Problem {
             ChangeError::ManagedByFile => problem(Code::ManagedByFile),
             ChangeError::Stale => problem(Code::Stale),
             ChangeError::IdempotencyConflict => problem(Code::IdempotencyConflict),
+            ChangeError::Ended => problem(Code::Gone),
             ChangeError::TooManySecrets => problem(Code::TooManySecrets),
             ChangeError::Expired => {
                 problem(Code::Expired).errors(vec![Fault::new("expires_at", "has passed; enabling needs a later one")])
@@ -114,6 +115,7 @@ mod tests {
             (Problem::from(ChangeError::UnknownOrganization("parent")), 422, "validation_failed"),
             (Problem::from(ChangeError::Cycle), 422, "validation_failed"),
             (Problem::from(ChangeError::InUse("sources")), 409, "in_use"),
+            (Problem::from(ChangeError::Ended), 410, "gone"),
             (Problem::from(ChangeError::Stale), 412, "stale"),
             (Problem::from(ChangeError::TooManySecrets), 409, "too_many_secrets"),
             (Problem::from(ChangeError::ManagedByFile), 409, "managed_by_file"),

@@ -71,6 +71,8 @@ codes! {
     UnderWay = "under_way", 409, "A replay or cancellation of it is under way";
     /// The object's state does not allow it.
     WrongState = "wrong_state", 409, "Its state does not allow this";
+    /// What the same request made before was deleted since.
+    Gone = "gone", 410, "What this request made was deleted since";
     /// `If-Match` names another version.
     Stale = "stale", 412, "It was changed meanwhile";
     /// The body is over its limit.

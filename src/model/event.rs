@@ -125,6 +125,13 @@ pub struct NewEvent {
     pub data: Json,
 }
 
+impl NewEvent {
+    /// The bytes of memory that it takes while it waits, about.
+    pub fn weight(&self) -> usize {
+        size_of::<NewEvent>() + self.data.as_bytes().len()
+    }
+}
+
 #[cfg(test)]
 impl Event {
     /// An event to start from in tests.

@@ -157,8 +157,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if existing.is_some_and(|existing| existing.built_in) {
                 return Err(ChangeError::BuiltIn);
             }
-            let show =
-                |it: &EventType| json!({"description": it.description, "category": it.category, "fields": it.fields});
+            let show = |it: &EventType| {
+                let example = String::from_utf8_lossy(it.example.as_bytes());
+                json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields})
+            };
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
             let built_in = false;
@@ -245,8 +247,9 @@ impl Plan {
     /// Whether there is anything to write.
     pub(super) fn is_needed(&self) -> bool {
         match &self.changed {
-            Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
-            _ => true,
+            Changed::Subscription { replayed: true, .. } => false,
+            Changed::Subscription { .. } | Changed::Updated => self.changes != json!({}),
+            Changed::Created | Changed::Deleted => true,
         }
     }
 
@@ -308,7 +311,7 @@ fn create(
         if first.content != *content {
             return Err(ChangeError::IdempotencyConflict);
         }
-        let subscription = registry.subscription(first.id).ok_or(ChangeError::NotFound)?;
+        let subscription = registry.subscription(first.id).ok_or(ChangeError::Ended)?;
         let mut plan = Plan::subscription(Subscription::clone(subscription), "subscription.create", json!({}));
         plan.changed = Changed::Subscription { subscription: subscription.clone(), replayed: true };
         return Ok(plan);
@@ -353,7 +356,10 @@ fn set_status(
     if enables && before.settings.expires_at.is_some_and(|at| at <= now) {
         return Err(ChangeError::Expired);
     }
-    if enables == before.is_enabled() {
+    // What errors disabled can also be disabled by hand, and then stays so.
+    let is_by_hand = status == Status::Disabled && reason == StatusReason::Manual && before.status != status;
+    let is_turn = enables != before.is_enabled();
+    if !is_turn && !is_by_hand {
         return Ok(Plan::subscription(after, "subscription.status", json!({})));
     }
     after.status = status;
@@ -367,7 +373,7 @@ fn set_status(
     }
     let event = operational(event_type, &after, &data);
     let mut plan = Plan::subscription(after, "subscription.status", changes);
-    plan.event = Some(event);
+    plan.event = is_turn.then_some(event);
     Ok(plan)
 }
 

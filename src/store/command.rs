@@ -198,6 +198,9 @@ pub enum ChangeError {
     /// The `Idempotency-Key` was used with another request.
     #[error("the idempotency key was used with another request")]
     IdempotencyConflict,
+    /// What the same request made before was deleted since.
+    #[error("what this request made was deleted since")]
+    Ended,
     /// A sixth secret would be valid.
     #[error("too many secrets are valid at the same time")]
     TooManySecrets,

@@ -238,6 +238,14 @@ enum Room {
     Enough,
 }
 
+/// Where to look for the oldest pending delivery.
+struct OldestPending {
+    /// No event before this has one.
+    from: EventId,
+    /// How often deliveries were opened again: who looked meanwhile found nothing out.
+    reopened: u64,
+}
+
 /// What readers and the writer share.
 struct Shared {
     file: PathBuf,
@@ -250,8 +258,7 @@ struct Shared {
     counts: Mutex<Counts>,
     is_full: AtomicBool,
     has_failed: AtomicBool,
-    /// No event before this has a pending delivery.
-    oldest_pending_from: Mutex<EventId>,
+    oldest_pending: Mutex<OldestPending>,
     queue: Queue<Command, Settle>,
 }
 
@@ -289,25 +296,35 @@ impl Shared {
         self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
     }
 
-    fn forget_oldest_pending(&self) {
-        *self.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner) = EventId::first_at(Timestamp::ZERO);
+    fn oldest_pending(&self) -> MutexGuard<'_, OldestPending> {
+        self.oldest_pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much room the quota and the disk have.
-    fn room(&self) -> Room {
+    /// Deliveries were committed as pending again.
+    fn reopened(&self, heads: &[Head]) {
+        let Some(oldest) = heads.iter().map(|head| head.event).min() else { return };
+        let mut known = self.oldest_pending();
+        known.from = known.from.min(oldest);
+        known.reopened += 1;
+    }
+
+    /// How much room the quota and the disk have. What was low stays so until there
+    /// is clearly more.
+    fn room(&self, before: Room) -> Room {
+        let margin = |of: u64, part: u64| if before == Room::Enough { 0 } else { of / part };
         let (bytes_max, reserve_bytes) = {
             let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
             (options.bytes_max, options.reserve_bytes)
         };
         let of_quota = match self.counts().live_bytes {
             live if bytes_max > 0 && live >= bytes_max => Room::None,
-            live if bytes_max > 0 && live >= bytes_max / 10 * 9 => Room::Low,
+            live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
             _ => Room::Enough,
         };
         let of_disk = match rustix::fs::statvfs(&self.file) {
             Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
                 free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2) => Room::Low,
+                free if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
                 _ => Room::Enough,
             },
             // It cannot be told: writing will.
@@ -425,7 +442,7 @@ impl Store {
             counts: Mutex::new(Counts::default()),
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
-            oldest_pending_from: Mutex::new(EventId::first_at(Timestamp::ZERO)),
+            oldest_pending: Mutex::new(OldestPending { from: EventId::first_at(Timestamp::ZERO), reopened: 0 }),
             queue: Queue::new(),
         });
         let database = shared.open_database()?;
@@ -492,10 +509,22 @@ impl Store {
     }
 
     fn oldest_pending_at(&self) -> Option<Timestamp> {
-        let mut from = self.shared.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner);
-        let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, *from)).ok()?;
-        *from = next;
-        oldest
+        let (mut from, reopened) = {
+            let known = self.shared.oldest_pending();
+            (known.from, known.reopened)
+        };
+        // Each event is passed once, and each page has a snapshot of its own.
+        loop {
+            let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, from)).ok()?;
+            from = next?;
+            let mut known = self.shared.oldest_pending();
+            if known.reopened == reopened {
+                known.from = known.from.max(from);
+            }
+            if oldest.is_some() {
+                return oldest;
+            }
+        }
     }
 
     /// Whether the store takes writes.
@@ -509,15 +538,25 @@ impl Store {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
+        self.ask_with(0, command).await
+    }
+
+    /// Asks with a command that weighs `bytes`.
+    async fn ask_with<T>(
+        &self,
+        bytes: usize,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.queue.push_command(command(reply))?;
+        self.shared.queue.push_command(command(reply), bytes)?;
         // Without an answer the writer is gone, perhaps after the commit.
         answer.await.map_err(|_| WriteError::OutcomeUnknown)
     }
 
     /// Takes events, one result each in order, after all are committed and synced.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Result<Accepted, AcceptError>>, WriteError> {
-        self.ask(|reply| Command::Accept { events, reply }).await?
+        let bytes = events.iter().map(NewEvent::weight).sum();
+        self.ask_with(bytes, |reply| Command::Accept { events, reply }).await?
     }
 
     /// Changes what is configured.

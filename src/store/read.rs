@@ -269,7 +269,7 @@ pub(super) fn pending(
         None => std::ops::Bound::Included(first),
     };
     let mut heads = Vec::new();
-    for row in table.range::<&[u8; 24]>((as_ref(&from), std::ops::Bound::Included(&last)))? {
+    for row in table.range::<&[u8; 24]>((from.as_ref(), std::ops::Bound::Included(&last)))? {
         if heads.len() == limit {
             return Ok((heads, false));
         }
@@ -280,10 +280,6 @@ pub(super) fn pending(
     Ok((heads, true))
 }
 
-fn as_ref<T>(bound: &std::ops::Bound<T>) -> std::ops::Bound<&T> {
-    bound.as_ref()
-}
-
 /// Rows of the tables that totals speak of.
 pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> {
     let transaction = database.begin_read()?;
@@ -291,13 +287,19 @@ pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> 
 }
 
 /// Looks for the oldest event that has a pending delivery, from `from` on, over at
-/// most [`PAGE_SCAN_MAX`] events. Answers it, and where to go on next time.
-pub(super) fn oldest_pending(database: &Database, from: EventId) -> Result<(Option<Timestamp>, EventId), StoreError> {
+/// most [`PAGE_SCAN_MAX`] events. Answers since when it is, or where to go on; neither:
+/// there is none.
+pub(super) fn oldest_pending(
+    database: &Database,
+    from: EventId,
+) -> Result<(Option<Timestamp>, Option<EventId>), StoreError> {
     let tables = Tables::open(database)?;
-    let mut here = from;
-    for row in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.take(PAGE_SCAN_MAX) {
+    for (seen, row) in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.enumerate() {
         let (key, value) = row?;
-        here = EventId::from_key(*key.value());
+        let here = EventId::from_key(*key.value());
+        if seen == PAGE_SCAN_MAX {
+            return Ok((None, Some(here)));
+        }
         let summary = decode_event_summary(value.value())?;
         let mut oldest = None;
         for lane in tables.lanes_of(here, &summary.lanes)? {
@@ -308,8 +310,8 @@ pub(super) fn oldest_pending(database: &Database, from: EventId) -> Result<(Opti
             }
         }
         if oldest.is_some() {
-            return Ok((oldest, here));
+            return Ok((oldest, Some(here)));
         }
     }
-    Ok((None, here))
+    Ok((None, None))
 }

@@ -3,8 +3,10 @@
 
 mod bulk;
 mod clock;
+mod configured;
 mod faults;
 mod retention;
+mod space;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

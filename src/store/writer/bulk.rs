@@ -105,7 +105,6 @@ impl Writer {
                 let lane = job.lane();
                 if !step.opened.is_empty() {
                     effects.notices.push(Notice::Opened(lane, step.opened));
-                    self.shared.forget_oldest_pending();
                 }
                 if step.ended.is_some_and(|(count, _)| count > 0) {
                     effects.notices.push(Notice::Reset(lane));

@@ -242,7 +242,6 @@ impl Writer {
         let head = hot.reopen(id, Some(&outcome), self.now())?;
         effects.opened(id.lane(), 1);
         effects.notices.push(Notice::Opened(id.lane(), vec![head]));
-        self.shared.forget_oldest_pending();
         Ok(Ok(()))
     }
 

@@ -67,6 +67,8 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often the free space is looked at.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
+/// How far apart two tellings of low storage are at least.
+const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
 
 pub(in crate::store) struct Writer {
     shared: Arc<Shared>,
@@ -83,6 +85,7 @@ pub(in crate::store) struct Writer {
     purged_at: Timestamp,
     purge_goes_on: bool,
     looked_at_space: Timestamp,
+    told_low_at: Timestamp,
     room: Room,
     dirty: HashSet<Lane>,
     /// Lanes whose rows a commit that failed may have changed.
@@ -109,6 +112,7 @@ impl Writer {
             purged_at: Timestamp::ZERO,
             purge_goes_on: false,
             looked_at_space: Timestamp::ZERO,
+            told_low_at: Timestamp::ZERO,
             room: Room::Enough,
             dirty: HashSet::new(),
             in_doubt: HashSet::new(),
@@ -212,6 +216,9 @@ impl Writer {
         }
         self.shared.counts().apply(&effects.count);
         for notice in effects.notices {
+            if let Notice::Opened(_, heads) = &notice {
+                self.shared.reopened(heads);
+            }
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
         }
@@ -306,7 +313,8 @@ impl Writer {
             return;
         }
         self.looked_at_space = now;
-        let before = std::mem::replace(&mut self.room, self.shared.room());
+        let before = self.room;
+        self.room = self.shared.room(before);
         if self.room == before {
             return;
         }
@@ -316,7 +324,9 @@ impl Writer {
             Room::Enough => tracing::info!("there is room in the storage again"),
         }
         self.shared.is_full.store(self.room == Room::None, Ordering::Relaxed);
-        if before == Room::Enough {
+        let is_told = now >= self.told_low_at && now.since(self.told_low_at) < TELL_LOW_EVERY;
+        if before == Room::Enough && !is_told {
+            self.told_low_at = now;
             self.tell_storage_low();
         }
     }
