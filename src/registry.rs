@@ -380,7 +380,7 @@ mod tests {
     fn organization(id: &str, parent: Option<&str>) -> Organization {
         let at = Timestamp::ZERO;
         let parent = parent.map(Name::from);
-        Organization { id: id.into(), name: String::new(), parent, created_at: at, updated_at: at }
+        Organization { id: id.into(), name: String::new(), parent, bytes_max: None, created_at: at, updated_at: at }
     }
 
     fn source(id: &str, organization: &str) -> Source {

@@ -52,6 +52,7 @@ impl From<AcceptError> for Problem {
             AcceptError::Conflict { first } => {
                 Problem::new(Code::IdempotencyConflict).detail(detail).member("event", json!(first.to_string()))
             }
+            AcceptError::QuotaExceeded => Problem::new(Code::QuotaExceeded).detail(detail).retry_after(FULL_SECONDS),
             AcceptError::UnknownOrganization => Problem::new(Code::NotFound).detail(detail),
         }
     }
@@ -71,6 +72,7 @@ impl From<ChangeError> for Problem {
                 &format!("would make the tree deeper than {} levels", crate::limits::ORGANIZATION_DEPTH_MAX),
             ),
             ChangeError::InUse(_) => problem(Code::InUse),
+            ChangeError::EventsRetained => problem(Code::EventsRetained),
             ChangeError::ForeignSource(source) => {
                 fault("scope", &format!("names the source {source}, which is not of the subscription's organization"))
             }
@@ -115,6 +117,8 @@ mod tests {
             (Problem::from(ChangeError::UnknownOrganization("parent")), 422, "validation_failed"),
             (Problem::from(ChangeError::Cycle), 422, "validation_failed"),
             (Problem::from(ChangeError::InUse("sources")), 409, "in_use"),
+            (Problem::from(ChangeError::EventsRetained), 409, "events_retained"),
+            (Problem::from(AcceptError::QuotaExceeded), 429, "quota_exceeded"),
             (Problem::from(ChangeError::Ended), 410, "gone"),
             (Problem::from(ChangeError::Stale), 412, "stale"),
             (Problem::from(ChangeError::TooManySecrets), 409, "too_many_secrets"),

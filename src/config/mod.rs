@@ -12,6 +12,7 @@ mod load;
 mod read;
 
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load};
+pub use read::parse_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

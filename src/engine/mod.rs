@@ -19,7 +19,7 @@ use crate::config::{Config, Live};
 use crate::id::{EventId, Lane};
 use crate::metrics::Metrics;
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
     Subscription,
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
@@ -215,6 +215,7 @@ impl Engine {
                 self.performer.forget(lane);
                 self.step(Input::LaneRemoved(lane), None);
             }
+            Notice::OverShare(organization) => self.relieve(&organization),
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
                 self.set_all_lanes();
@@ -333,6 +334,19 @@ impl Engine {
             let change = Change::SetStatus { id, status, reason, detail };
             matches!(store.change("posthaste", change).await, Err(ChangeError::Write(_)))
         });
+    }
+
+    /// An organization is over its share: of its tripped lanes the one with the most
+    /// pending takes no more, so that one dead endpoint does not stop its neighbours.
+    fn relieve(&mut self, organization: &Name) {
+        let tripped: Vec<Lane> = {
+            let registry = self.store.registry();
+            let of_it = registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
+        };
+        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {
+            self.disable(lane, StatusReason::Backlog, None);
+        }
     }
 
     /// Asks the store for something until it could: `request` answers whether to ask again.

@@ -17,6 +17,8 @@ pub struct Organization {
     pub name: String,
     /// The organization above it; a root has none.
     pub parent: Option<Name>,
+    /// Its share: bytes of its retained events at which its publishing is refused.
+    pub bytes_max: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -60,6 +60,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) new_id: SubscriptionId,
     /// What the same `Idempotency-Key` made before.
     pub(super) creation: Option<Creation>,
+    /// Bytes of retained events of the organization that is put.
+    pub(super) retained_bytes: u64,
 }
 
 fn tree_error(error: TreeError) -> ChangeError {
@@ -103,15 +105,20 @@ fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> 
 pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
     let now = when.now;
     match change {
-        Change::PutOrganization { id, name, parent } => {
+        Change::PutOrganization { id, name, parent, bytes_max, may_inherit } => {
             if let Some(parent) = &parent {
                 registry.check_parent(&id, parent).map_err(tree_error)?;
             }
             let existing = registry.organization(&id);
-            let show = |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref()});
+            if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
+                return Err(ChangeError::EventsRetained);
+            }
+            let show = |it: &Organization| {
+                json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max})
+            };
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
-            let organization = Organization { id, name, parent, created_at, updated_at: now };
+            let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
             let changes = differences(&before, &show(&organization));
             let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
             let owner = Some(organization.id.clone());

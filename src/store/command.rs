@@ -48,6 +48,9 @@ pub enum AcceptError {
         /// The event that has the key.
         first: EventId,
     },
+    /// Its organization's share of the storage is used up.
+    #[error("the organization's share of the storage is used up")]
+    QuotaExceeded,
     /// Its organization does not exist (any more).
     #[error("the organization does not exist")]
     UnknownOrganization,
@@ -63,6 +66,11 @@ pub enum Change {
         name: String,
         /// The one above it.
         parent: Option<Name>,
+        /// Its share of the storage; none: all of it.
+        bytes_max: Option<u64>,
+        /// Whether it may be made where events of one of that id, which is no more,
+        /// are still retained, and so become its own.
+        may_inherit: bool,
     },
     /// Ends an organization that has no children, sources or subscriptions.
     DeleteOrganization {
@@ -183,6 +191,9 @@ pub enum ChangeError {
     /// Something still belongs to it. Says what.
     #[error("{0} still belong to it")]
     InUse(&'static str),
+    /// Events of an organization of that id are retained.
+    #[error("events of an earlier organization of this id are still retained")]
+    EventsRetained,
     /// A source of the scope is not of the subscription's organization.
     #[error("the source {0} does not belong to the subscription's organization")]
     ForeignSource(Name),

@@ -206,6 +206,9 @@ pub enum Notice {
     LaneSet(Arc<Subscription>),
     /// A subscription ended.
     LaneRemoved(Lane),
+    /// An organization's publishing is refused because its share is used up; told at
+    /// most once a minute of each.
+    OverShare(Name),
     /// The store went down.
     Down,
     /// The store is back.
@@ -369,8 +372,8 @@ impl Shared {
         if registry.organization(DEFAULT_ORGANIZATION).is_none() {
             let id = Name::from(DEFAULT_ORGANIZATION);
             let at = Timestamp::ZERO;
-            let (name, parent) = (String::new(), None);
-            registry.put_organization(Organization { id, name, parent, created_at: at, updated_at: at });
+            let (name, parent, bytes_max) = (String::new(), None, None);
+            registry.put_organization(Organization { id, name, parent, bytes_max, created_at: at, updated_at: at });
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
@@ -525,6 +528,11 @@ impl Store {
                 return oldest;
             }
         }
+    }
+
+    /// Bytes of an organization's retained events.
+    pub fn organization_bytes(&self, organization: &str) -> u64 {
+        self.shared.counts().bytes_of(organization)
     }
 
     /// Whether the store takes writes.

@@ -41,6 +41,7 @@ fn at(millis: u64) -> Timestamp {
 struct OrganizationRecord {
     name: String,
     parent: Option<String>,
+    bytes_max: Option<u64>,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -49,6 +50,7 @@ pub(super) fn write_organization(it: &Organization) -> Result<Vec<u8>, StoreErro
     write(&OrganizationRecord {
         name: it.name.clone(),
         parent: it.parent.as_deref().map(str::to_owned),
+        bytes_max: it.bytes_max,
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
     })
@@ -60,6 +62,7 @@ pub(super) fn read_organization(id: &str, bytes: &[u8]) -> Result<Organization, 
         id: Name::from(id),
         name: record.name,
         parent: record.parent.map(Name::from),
+        bytes_max: record.bytes_max,
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
     })

@@ -186,6 +186,11 @@ fn settings() -> Settings {
     Settings { organization: Name::from(DEFAULT_ORGANIZATION), ..Settings::sample() }
 }
 
+fn put_organization(id: &str, bytes_max: Option<u64>) -> Change {
+    let (id, name, parent) = (Name::from(id), String::new(), None);
+    Change::PutOrganization { id, name, parent, bytes_max, may_inherit: false }
+}
+
 fn event(data: &str) -> NewEvent {
     NewEvent {
         event_type: Name::from("door.opened"),
@@ -257,7 +262,7 @@ async fn publishing_is_idempotent_for_three_days_within_an_organization() {
     assert!(other[1].is_ok(), "items are independent");
     let twice = world.store.accept(vec![keyed("m", "3"), keyed("m", "3")]).await.unwrap();
     assert_eq!(twice[0].as_ref().unwrap().id, twice[1].as_ref().unwrap().id, "also within one batch");
-    let put = Change::PutOrganization { id: Name::from("acme"), name: String::new(), parent: None };
+    let put = put_organization("acme", None);
     world.store.change("test", put).await.unwrap();
     let elsewhere = NewEvent { organization: Name::from("acme"), ..keyed("k", "1") };
     assert!(!world.publish(elsewhere).await.duplicate);
@@ -554,6 +559,8 @@ async fn refused_changes_change_nothing() {
         id: Name::from(id),
         name: String::new(),
         parent: parent.map(Name::from),
+        bytes_max: None,
+        may_inherit: false,
     };
     for (id, parent) in [("a", None), ("b", Some("a")), ("c", Some("b"))] {
         assert!(matches!(world.store.change("test", put(id, parent)).await, Ok(Changed::Created)));

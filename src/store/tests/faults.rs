@@ -79,6 +79,7 @@ async fn live_bytes_and_totals_are_right_after_a_crash() {
     world.crash();
     let after = world.store.totals();
     assert_eq!(after.live_bytes, before.live_bytes);
+    assert_eq!((after.accepted, after.failed), (4, 1));
     world.restart();
     assert_eq!(world.store.totals().live_bytes, before.live_bytes);
 }

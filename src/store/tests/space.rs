@@ -63,3 +63,60 @@ async fn the_oldest_pending_delivery_is_found_behind_many_events() {
     world.settle(lane, heads[0], Settlement::Delivered).await;
     assert_eq!(world.store.totals().oldest_pending_at, Some(world.clock.now()), "opened again, of an older event");
 }
+
+fn of_acme(data: &str) -> NewEvent {
+    NewEvent { organization: Name::from("acme"), ..event(data) }
+}
+
+/// An organization's share is its own affair: what it uses up, others do not lack.
+#[tokio::test]
+async fn an_organization_over_its_share_is_refused_alone() {
+    let mut world = World::new();
+    world.store.change("test", put_organization("acme", Some(4_000))).await.unwrap();
+    let large = format!("\"{}\"", "x".repeat(1000));
+    let named = NewEvent { event_id: Some("first".to_owned()), ..of_acme(&large) };
+    // One batch may not run over it either, by more than the event that reaches it.
+    let batch = vec![named.clone(), of_acme(&large), of_acme(&large), of_acme(&large), of_acme(&large), event("1")];
+    let results = world.store.accept(batch).await.unwrap();
+    assert!(results[..4].iter().all(Result::is_ok));
+    assert_eq!(results[4], Err(AcceptError::QuotaExceeded));
+    assert!(results[5].is_ok());
+    world.crash();
+    assert_eq!(world.store.accept(vec![of_acme("1")]).await.unwrap(), [Err(AcceptError::QuotaExceeded)]);
+    assert!(matches!(world.notices.recv().await, Some(Notice::OverShare(organization)) if &*organization == "acme"));
+    assert!(world.publish(named).await.duplicate, "a duplicate takes no room");
+    assert!(world.notices.try_recv().is_err(), "told once a minute");
+    world.pass(DAY * 4);
+    world.settled_down().await;
+    assert_eq!(world.store.organization_bytes("acme"), 0);
+    world.publish(of_acme("1")).await;
+    world.store.change("test", put_organization("acme", None)).await.unwrap();
+    for _ in 0..5 {
+        world.publish(of_acme(&large)).await;
+    }
+}
+
+/// Whoever made an organization anew under the id of one that had ended could read
+/// the events that are retained of it.
+#[tokio::test]
+async fn an_organization_is_not_made_over_another_ones_events() {
+    let mut world = World::new();
+    let put = |may_inherit| Change::PutOrganization {
+        id: Name::from("acme"),
+        name: String::new(),
+        parent: None,
+        bytes_max: None,
+        may_inherit,
+    };
+    let end = || Change::DeleteOrganization { id: Name::from("acme") };
+    world.store.change("test", put(false)).await.unwrap();
+    world.publish(of_acme("1")).await;
+    world.store.change("test", end()).await.unwrap();
+    assert_eq!(world.store.change("test", put(false)).await.err(), Some(ChangeError::EventsRetained));
+    assert!(matches!(world.store.change("test", put(true)).await, Ok(Changed::Created)));
+    assert!(matches!(world.store.change("test", put(false)).await, Ok(Changed::Updated)), "it is there");
+    world.store.change("test", end()).await.unwrap();
+    world.pass(DAY * 4);
+    world.settled_down().await;
+    assert!(matches!(world.store.change("test", put(false)).await, Ok(Changed::Created)));
+}

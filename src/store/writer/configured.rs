@@ -54,8 +54,12 @@ impl Writer {
                 }
             }
         }
+        let retained_bytes = match &change {
+            Change::PutOrganization { id, .. } => self.shared.counts().bytes_of(id),
+            _ => 0,
+        };
         let new_id = SubscriptionId::new(now, self.random.random());
-        let circumstances = Circumstances { now, keyed_at, actor, new_lane, new_id, creation };
+        let circumstances = Circumstances { now, keyed_at, actor, new_lane, new_id, creation, retained_bytes };
         let planned = change::plan(&self.shared.registry(), change, circumstances);
         let mut plan = match planned {
             Ok(plan) => plan,

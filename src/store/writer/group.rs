@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
-use crate::model::{AttemptOutcome, Event, Head, NewEvent, Settlement, TerminalState};
+use crate::model::{AttemptOutcome, Event, Head, Name, NewEvent, OPERATIONAL_PREFIX, Settlement, TerminalState};
 use crate::store::command::*;
 use crate::store::hot::{Hot, Standing, standing};
 use crate::store::query::AuditEntry;
@@ -17,7 +17,7 @@ use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
 use crate::store::{Notice, Settle, StoreError, passed_over, schema};
 
 use super::effects::{Effects, StatsChange};
-use super::{Command, Reply, Writer, refuse};
+use super::{Command, Reply, TELL_SHARE_EVERY, Writer, refuse};
 
 /// A group's commands, each with what it will be answered.
 enum Done {
@@ -157,9 +157,9 @@ impl Writer {
         let now = self.now();
         let shared = self.shared.clone();
         let registry = shared.registry();
-        if registry.organization(&new.organization).is_none() {
+        let Some(organization) = registry.organization(&new.organization) else {
             return Ok(Err(AcceptError::UnknownOrganization));
-        }
+        };
         let content = digest(&new);
         // The publisher's key, else its id for the event.
         let key = match (new.idempotency_key, &new.event_id) {
@@ -186,6 +186,15 @@ impl Writer {
                 effects.count.duplicates += 1;
                 return Ok(Ok(Accepted { id: first, event_id, duplicate: true, deliveries }));
             }
+        }
+        if let Some(bytes_max) = organization.bytes_max
+            && !new.event_type.starts_with(OPERATIONAL_PREFIX)
+            && self.bytes_of(hot, &organization.id) >= bytes_max
+        {
+            if self.is_news_of_share(&organization.id) {
+                effects.notices.push(Notice::OverShare(organization.id.clone()));
+            }
+            return Ok(Err(AcceptError::QuotaExceeded));
         }
         let id = self.minter.mint(now, self.random.random());
         let event = Event {
@@ -218,6 +227,23 @@ impl Writer {
             effects.notices.push(Notice::Accepted { event: Arc::new(event), head, lanes });
         }
         Ok(Ok(accepted))
+    }
+
+    /// Bytes of an organization's events once the transaction is committed.
+    fn bytes_of(&self, hot: &Hot<'_>, organization: &Name) -> u64 {
+        let change = hot.bytes.organizations.get(organization).copied().unwrap_or(0);
+        self.shared.counts().bytes_of(organization).saturating_add_signed(change)
+    }
+
+    /// Whether it is time to tell that an organization is over its share.
+    fn is_news_of_share(&mut self, organization: &Name) -> bool {
+        let now = self.now();
+        self.told_shares.retain(|_, at| now >= *at && now.since(*at) < TELL_SHARE_EVERY);
+        let is_news = !self.told_shares.contains_key(organization);
+        if is_news {
+            self.told_shares.insert(organization.clone(), now);
+        }
+        is_news
     }
 
     fn standing(&self, hot: &Hot<'_>, id: DeliveryId) -> Result<Option<Standing>, StoreError> {

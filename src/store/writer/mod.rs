@@ -70,6 +70,9 @@ const SPACE_EVERY: Duration = Duration::from_millis(200);
 /// How far apart two tellings of low storage are at least.
 const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
 
+/// How far apart two tellings of an organization that is over its share are at least.
+const TELL_SHARE_EVERY: Duration = Duration::from_secs(60);
+
 pub(in crate::store) struct Writer {
     shared: Arc<Shared>,
     notices: tokio::sync::mpsc::Sender<Notice>,
@@ -86,6 +89,8 @@ pub(in crate::store) struct Writer {
     purge_goes_on: bool,
     looked_at_space: Timestamp,
     told_low_at: Timestamp,
+    /// Organizations lately told to be over their share.
+    told_shares: HashMap<Name, Timestamp>,
     room: Room,
     dirty: HashSet<Lane>,
     /// Lanes whose rows a commit that failed may have changed.
@@ -113,6 +118,7 @@ impl Writer {
             purge_goes_on: false,
             looked_at_space: Timestamp::ZERO,
             told_low_at: Timestamp::ZERO,
+            told_shares: HashMap::new(),
             room: Room::Enough,
             dirty: HashSet::new(),
             in_doubt: HashSet::new(),
