@@ -133,7 +133,9 @@ pub(super) async fn make_first_named(call: &Call, organization: &Name) -> Result
 fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
     let registry = call.registry();
     match registry.organization(&call.id) {
-        Some(organization) if call.caller.reaches(&registry, &call.id) => Ok(http::json(status, &show(call, organization))),
+        Some(organization) if call.caller.reaches(&registry, &call.id) => {
+            Ok(http::json(status, &show(call, organization)))
+        }
         _ => Err(not_found("organization")),
     }
 }

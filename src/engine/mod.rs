@@ -341,7 +341,8 @@ impl Engine {
     fn relieve(&mut self, organization: &Name) {
         let tripped: Vec<Lane> = {
             let registry = self.store.registry();
-            let of_it = registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            let of_it =
+                registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
             of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
         };
         if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {

@@ -113,9 +113,8 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
                 return Err(ChangeError::EventsRetained);
             }
-            let show = |it: &Organization| {
-                json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max})
-            };
+            let show =
+                |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
             let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
@@ -444,7 +443,9 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
             let ended = Ended { id: it.id.0, organization: it.settings.organization.to_string() };
             transaction.open_table(SUBSCRIPTION)?.remove(it.number.0)?;
             transaction.open_table(STATS)?.remove(it.number.0)?;
-            transaction.open_table(ENDED)?.insert(&ended_key(now, it.number), settings::write_ended(&ended)?.as_slice())?;
+            transaction
+                .open_table(ENDED)?
+                .insert(&ended_key(now, it.number), settings::write_ended(&ended)?.as_slice())?;
         }
     }
     if let Some((key, creation)) = &plan.creation {

@@ -13,10 +13,10 @@ use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::Timestamp;
 
-use super::{StoreError, passed_over};
 use super::hot::{Hot, standing};
 use super::records::{Outcome, OutcomeState, decode_event, decode_event_summary, decode_pending};
 use super::tables::*;
+use super::{StoreError, passed_over};
 
 /// A piece of bulk work, with how far it has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]

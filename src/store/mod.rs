@@ -367,7 +367,11 @@ impl Shared {
         for row in transaction.open_table(tables::ENDED)?.iter()? {
             let (key, value) = row?;
             let ended = settings::read_ended(value.value())?;
-            registry.put_ended(tables::ended_lane(key.value()), SubscriptionId(ended.id), Name::from(ended.organization));
+            registry.put_ended(
+                tables::ended_lane(key.value()),
+                SubscriptionId(ended.id),
+                Name::from(ended.organization),
+            );
         }
         if registry.organization(DEFAULT_ORGANIZATION).is_none() {
             let id = Name::from(DEFAULT_ORGANIZATION);

@@ -80,8 +80,9 @@ pub(super) fn is_anything_due(
     let is_event_due = meta.get(UNDER_WAY)?.is_some()
         || transaction.open_table(REVISIT)?.first()?.is_some_and(|(key, _)| revisit_from_key(key.value()).0 <= now);
     let oldest_day = oldest_day(keyed_at);
-    let is_key_due = transaction.open_table(IDEMPOTENCY)?.first()?.is_some_and(|(key, _)| key.value() < &oldest_day[..])
-        || transaction.open_table(CREATION)?.first()?.is_some_and(|(key, _)| key.value() < &oldest_day[..]);
+    let is_key_due =
+        transaction.open_table(IDEMPOTENCY)?.first()?.is_some_and(|(key, _)| key.value() < &oldest_day[..])
+            || transaction.open_table(CREATION)?.first()?.is_some_and(|(key, _)| key.value() < &oldest_day[..]);
     let ended_until = ended_key(now - ended_age(retention), Lane(0));
     let is_ended_due = transaction.open_table(ENDED)?.first()?.is_some_and(|(key, _)| *key.value() < ended_until);
     let is_audit_due = match transaction.open_table(AUDIT)?.first()? {
@@ -109,9 +110,9 @@ pub(super) fn step(
     if let Some(key) = schema::cursor(transaction, UNDER_WAY)? {
         purge.take(EventId::from_key(key))?;
     }
-    for walk in 0..WALKS.len() {
+    for (walk, name) in WALKS.into_iter().enumerate() {
         purge.walk(walk)?;
-        schema::put_cursor(transaction, WALKS[walk], purge.cursors[walk])?;
+        schema::put_cursor(transaction, name, purge.cursors[walk])?;
     }
     purge.look_again()?;
     purge.forget_keys(keyed_at)?;

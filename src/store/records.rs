@@ -103,7 +103,8 @@ pub(super) fn encode_pending(head: &Head) -> Result<Vec<u8>, StoreError> {
 /// The inverse of [`encode_pending`], given the key's parts.
 pub(super) fn decode_pending((due, event): (Timestamp, EventId), bytes: &[u8]) -> Result<Head, StoreError> {
     let (record, _): (PendingV1, _) = decode(bytes)?;
-    let opened_at = Timestamp::from_millis(event.accepted_at().as_millis().saturating_add_signed(record.opened_after_ms));
+    let opened_at =
+        Timestamp::from_millis(event.accepted_at().as_millis().saturating_add_signed(record.opened_after_ms));
     Ok(Head { due, event, attempts: record.attempts, failures: record.failures, opened_at })
 }
 

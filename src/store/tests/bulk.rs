@@ -52,14 +52,18 @@ async fn a_replay_that_stopped_says_where_to_go_on() {
 async fn a_replay_is_of_what_was_accepted_before_it() {
     let mut world = World::new();
     world.publish_many(3 * BULK_ROWS_MAX).await;
-    let subscription = world.subscribe(Settings { events: vec![Pattern::parse("door.*").unwrap()], ..settings() }).await;
+    let subscription =
+        world.subscribe(Settings { events: vec![Pattern::parse("door.*").unwrap()], ..settings() }).await;
     let lane = subscription.number;
     let (reply, replayed) = oneshot::channel();
     let (other_reply, accepted) = oneshot::channel();
     let (change_reply, changed) = oneshot::channel();
     let later = NewEvent { event_type: Name::from("window.opened"), ..event("1") };
-    let change =
-        Change::UpdateSubscription { id: subscription.id, settings: Box::new(settings()), version: subscription.version };
+    let change = Change::UpdateSubscription {
+        id: subscription.id,
+        settings: Box::new(settings()),
+        version: subscription.version,
+    };
     world.push_together(vec![
         replay_command(lane, reply),
         Command::Accept { events: vec![later], reply: other_reply },

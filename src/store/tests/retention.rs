@@ -63,14 +63,19 @@ async fn a_commit_purges_a_thousand_rows_whatever_they_are() {
     let lanes = [world.subscribe(settings()).await.number, world.subscribe(settings()).await.number];
     world.publish_many(BULK_ROWS_MAX).await;
     for lane in lanes {
-        world.store.cancel_matching("test", lane, Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: vec![] }).await.unwrap();
+        world
+            .store
+            .cancel_matching("test", lane, Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: vec![] })
+            .await
+            .unwrap();
         while world.notices.try_recv().is_ok() {}
     }
     let retention = world.options.retention.clone();
     let database = world.offline();
     let first = {
         let transaction = database.begin_write().unwrap();
-        let first = EventId::from_key(*transaction.open_table(tables::EVENT).unwrap().first().unwrap().unwrap().0.value());
+        let first =
+            EventId::from_key(*transaction.open_table(tables::EVENT).unwrap().first().unwrap().unwrap().0.value());
         let mut attempts = transaction.open_table(tables::ATTEMPT).unwrap();
         for number in 1..=2500 {
             attempts.insert(&tables::attempt_key(first.delivery(lanes[0]), number), &[0; 8][..]).unwrap();

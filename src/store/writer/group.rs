@@ -211,7 +211,11 @@ impl Writer {
         let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
         hot.put_event(&event, &lanes)?;
         if let Some((kind, key)) = &key {
-            hot.put_idempotency(&idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key), id, content)?;
+            hot.put_idempotency(
+                &idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key),
+                id,
+                content,
+            )?;
         }
         effects.count.accepted += 1;
         // After the clock was set back the id lies in the future; its horizon must not.
