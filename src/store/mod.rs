@@ -10,7 +10,8 @@
 //! - `count.rs` what is counted over everything.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
-//! - `queue.rs` and `writer.rs` the thread; `read.rs` the queries.
+//! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
+//!   `read.rs` the queries.
 
 mod change;
 pub mod command;
@@ -24,6 +25,7 @@ mod read;
 mod records;
 mod schema;
 mod settings;
+mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -32,20 +34,18 @@ mod writer;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Retention;
-use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::NOTICE_QUEUE_MAX;
 use crate::model::{
     Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription, TerminalState,
 };
-use crate::model::{DEFAULT_ORGANIZATION, Organization};
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
@@ -55,6 +55,7 @@ use count::Counts;
 use job::JobKind;
 use query::*;
 use queue::Queue;
+use shared::{OldestPending, Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
 pub use schema::SCHEMA_VERSION;
@@ -228,189 +229,6 @@ pub struct Settle {
     pub attempt: Attempt,
     /// The lane's counted failures in a row.
     pub consecutive_failures: u32,
-}
-
-/// How much room is left, from none up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Room {
-    /// Publishing is refused.
-    None,
-    /// Less than a tenth of the quota, or twice the reserve of the disk.
-    Low,
-    /// More.
-    Enough,
-}
-
-/// Where to look for the oldest pending delivery.
-struct OldestPending {
-    /// No event before this has one.
-    from: EventId,
-    /// How often deliveries were opened again: who looked meanwhile found nothing out.
-    reopened: u64,
-}
-
-/// What readers and the writer share.
-struct Shared {
-    file: PathBuf,
-    clock: Clock,
-    options: RwLock<Options>,
-    rules: RwLock<Arc<Vec<Rule>>>,
-    database: RwLock<Option<Arc<Database>>>,
-    registry: RwLock<Registry>,
-    lanes: Mutex<HashMap<Lane, LaneStats>>,
-    counts: Mutex<Counts>,
-    is_full: AtomicBool,
-    has_failed: AtomicBool,
-    oldest_pending: Mutex<OldestPending>,
-    queue: Queue<Command, Settle>,
-}
-
-impl Shared {
-    fn database(&self) -> Option<Arc<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn put_database(&self, database: Option<Arc<Database>>) {
-        self.has_failed.store(database.is_none(), Ordering::Relaxed);
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
-    }
-
-    fn registry(&self) -> RwLockReadGuard<'_, Registry> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
-        self.registry.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, LaneStats>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rules(&self) -> Arc<Vec<Rule>> {
-        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn retention(&self) -> Retention {
-        self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
-    }
-
-    fn oldest_pending(&self) -> MutexGuard<'_, OldestPending> {
-        self.oldest_pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deliveries were committed as pending again.
-    fn reopened(&self, heads: &[Head]) {
-        let Some(oldest) = heads.iter().map(|head| head.event).min() else { return };
-        let mut known = self.oldest_pending();
-        known.from = known.from.min(oldest);
-        known.reopened += 1;
-    }
-
-    /// How much room the quota and the disk have. What was low stays so until there
-    /// is clearly more.
-    fn room(&self, before: Room) -> Room {
-        let margin = |of: u64, part: u64| if before == Room::Enough { 0 } else { of / part };
-        let (bytes_max, reserve_bytes) = {
-            let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-            (options.bytes_max, options.reserve_bytes)
-        };
-        let of_quota = match self.counts().live_bytes {
-            live if bytes_max > 0 && live >= bytes_max => Room::None,
-            live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
-            _ => Room::Enough,
-        };
-        let of_disk = match rustix::fs::statvfs(&self.file) {
-            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
-                free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
-                _ => Room::Enough,
-            },
-            // It cannot be told: writing will.
-            Err(_) => Room::Enough,
-        };
-        of_quota.min(of_disk)
-    }
-
-    fn open_database(&self) -> Result<Database, OpenError> {
-        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
-        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let opened = Database::builder().set_cache_size(cache_bytes).create(&self.file);
-        opened.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
-            error => OpenError::Database(self.file.clone(), Box::new(error.into())),
-        })
-    }
-
-    /// Reads what is configured and what is counted. What lanes went through is read
-    /// only where it is not in memory, and what they have pending counted anew only
-    /// where `needs_count` says so.
-    fn load(&self, database: &Database, needs_count: impl Fn(Lane) -> bool) -> Result<(), StoreError> {
-        let transaction = database.begin_read()?;
-        let mut registry = Registry::default();
-        for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
-            let (key, value) = row?;
-            registry.put_organization(settings::read_organization(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::SOURCE)?.iter()? {
-            let (key, value) = row?;
-            registry.put_source(settings::read_source(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::EVENT_TYPE)?.iter()? {
-            let (key, value) = row?;
-            registry.put_event_type(settings::read_event_type(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::ENDED)?.iter()? {
-            let (key, value) = row?;
-            let ended = settings::read_ended(value.value())?;
-            registry.put_ended(
-                tables::ended_lane(key.value()),
-                SubscriptionId(ended.id),
-                Name::from(ended.organization),
-            );
-        }
-        if registry.organization(DEFAULT_ORGANIZATION).is_none() {
-            let id = Name::from(DEFAULT_ORGANIZATION);
-            let at = Timestamp::ZERO;
-            let (name, parent, bytes_max) = (String::new(), None, None);
-            registry.put_organization(Organization { id, name, parent, bytes_max, created_at: at, updated_at: at });
-        }
-        let stats = transaction.open_table(tables::STATS)?;
-        let pending = transaction.open_table(tables::PENDING)?;
-        let mut lanes = HashMap::new();
-        let in_memory = std::mem::take(&mut *self.lanes());
-        for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
-            let (key, value) = row?;
-            let lane = Lane(key.value());
-            registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
-            let mut counted = match (in_memory.get(&lane), stats.get(lane.0)?) {
-                (Some(known), _) => known.clone(),
-                (None, Some(row)) => records::decode_stats(row.value())?,
-                (None, None) => LaneStats::default(),
-            };
-            if needs_count(lane) {
-                let (first, last) = tables::lane_bounds(lane);
-                counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
-            }
-            lanes.insert(lane, counted);
-        }
-        *self.registry_mut() = registry;
-        *self.lanes() = lanes;
-        *self.counts() = Counts::load(database)?;
-        Ok(())
-    }
-
-    fn read<T>(&self, query: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, ReadError> {
-        let database = self.database().ok_or(ReadError)?;
-        query(&database).map_err(|error| {
-            tracing::error!(%error, "the store cannot be read");
-            ReadError
-        })
-    }
 }
 
 /// A handle on the store; cheap to clone.

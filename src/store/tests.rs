@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::*;
 use crate::json::Json;
 use crate::limits::{BULK_ROWS_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
-use crate::model::{AttemptOutcome, DeliveryState, FailureCode, Scope, Settings, Status, StatusReason};
+use crate::model::{
+    AttemptOutcome, DEFAULT_ORGANIZATION, DeliveryState, FailureCode, Scope, Settings, Status, StatusReason,
+};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 
