@@ -103,6 +103,20 @@ async fn a_store_that_comes_back_remembers_what_its_lanes_went_through() {
     assert_eq!(world.store.stats(lane).pending, 1);
 }
 
+/// What a commit in doubt may have touched is counted anew, and only that.
+#[tokio::test]
+async fn only_lanes_in_doubt_are_counted_anew() {
+    let world = World::new();
+    let (first, second) = (world.subscribe(settings()).await.number, world.subscribe(settings()).await.number);
+    world.publish(event("1")).await;
+    for stats in world.store.shared.lanes().values_mut() {
+        stats.pending = 7;
+    }
+    let database = world.store.shared.database().unwrap();
+    world.store.shared.load(&database, |lane| lane == first).unwrap();
+    assert_eq!((world.store.stats(first).pending, world.store.stats(second).pending), (1, 7));
+}
+
 /// A commit that failed for want of space may have reached the disk all the same.
 #[test]
 fn a_commit_that_met_a_full_disk_has_an_unknown_outcome() {
