@@ -86,6 +86,9 @@ pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.
 pub const REPLAY_MAX: usize = 10_000;
+/// Replays and cancellations of many that are under way at the same time; of one
+/// subscription one.
+pub const BULK_JOBS_MAX: usize = 32;
 
 /// What is read of a receiver's answer.
 pub const RESPONSE_READ_BYTES_MAX: usize = 64 * 1024;
@@ -130,6 +133,8 @@ pub const LANE_HEADS_MAX: usize = 64;
 pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Commands waiting for the store's writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
+/// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].
+pub const WRITER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Commands that share one commit.
 pub const WRITER_GROUP_MAX: usize = 1000;
 /// Attempts kept of one delivery; the oldest go first.

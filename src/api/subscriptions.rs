@@ -108,7 +108,7 @@ async fn made_before(
         return Err(Problem::from(ChangeError::IdempotencyConflict));
     }
     let made = call.registry().subscription(id).cloned();
-    made.map(Some).ok_or_else(|| not_found("subscription"))
+    made.map(Some).ok_or_else(|| Problem::from(ChangeError::Ended))
 }
 
 /// The answer that made `subscription`, or tells again of it.

@@ -20,7 +20,7 @@ use crate::dialect;
 use crate::id::{EventId, Lane};
 use crate::metrics::Metrics;
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
     Subscription,
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
@@ -227,6 +227,7 @@ impl Engine {
                 self.performer.forget(lane);
                 self.step(Input::LaneRemoved(lane), None);
             }
+            Notice::OverShare(organization) => self.relieve(&organization),
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
                 self.set_all_lanes();
@@ -378,6 +379,20 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// An organization is over its share: of its tripped lanes the one with the most
+    /// pending takes no more, so that one dead endpoint does not stop its neighbours.
+    fn relieve(&mut self, organization: &Name) {
+        let tripped: Vec<Lane> = {
+            let registry = self.store.registry();
+            let of_it =
+                registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
+        };
+        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {
+            self.disable(lane, StatusReason::Backlog, None, false);
+        }
     }
 
     fn tell_failing(&mut self, lane: Lane) {

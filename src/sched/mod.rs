@@ -252,6 +252,11 @@ impl Scheduler {
         self.tripped
     }
 
+    /// Whether a lane is tripped.
+    pub fn is_tripped(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_some_and(|state| state.breaker.is_tripped())
+    }
+
     /// When [`Input::Tick`] is wanted, if nothing else happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, _)| *at)

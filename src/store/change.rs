@@ -45,23 +45,23 @@ pub(super) struct Plan {
     pub(super) changes: Value,
     /// An operational event to publish with it.
     pub(super) event: Option<NewEvent>,
-    pub(super) creation: Option<(String, Creation)>,
+    /// The row of an `Idempotency-Key`.
+    pub(super) creation: Option<(Vec<u8>, Creation)>,
 }
 
 /// What a plan depends on beside the registry.
 pub(super) struct Circumstances<'a> {
     pub(super) now: Timestamp,
+    /// The time that idempotency keys are counted by.
+    pub(super) keyed_at: Timestamp,
     pub(super) actor: &'a str,
     /// The number and id that a new subscription gets.
     pub(super) new_lane: Lane,
     pub(super) new_id: SubscriptionId,
     /// What the same `Idempotency-Key` made before.
     pub(super) creation: Option<Creation>,
-}
-
-/// The key in [`CREATION`] of an `Idempotency-Key`.
-pub(super) fn creation_key(organization: &str, key: &str) -> String {
-    format!("{organization}\n{key}")
+    /// Bytes of retained events of the organization that is put.
+    pub(super) retained_bytes: u64,
 }
 
 fn tree_error(error: TreeError) -> ChangeError {
@@ -105,7 +105,7 @@ fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> 
 pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
     let now = when.now;
     match change {
-        Change::PutOrganization { id, name, parent, stood } => {
+        Change::PutOrganization { id, name, parent, bytes_max, stood, may_inherit } => {
             if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
                 return Err(ChangeError::Stale);
             }
@@ -113,10 +113,14 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 registry.check_parent(&id, parent).map_err(tree_error)?;
             }
             let existing = registry.organization(&id);
-            let show = |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref()});
+            if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
+                return Err(ChangeError::EventsRetained);
+            }
+            let show =
+                |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
-            let organization = Organization { id, name, parent, created_at, updated_at: now };
+            let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
             let changes = differences(&before, &show(&organization));
             let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
             let owner = Some(organization.id.clone());
@@ -127,8 +131,14 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let (existing, name) = (registry.organization(&id).cloned(), String::new());
             let changed = if existing.is_some() { Changed::Kept } else { Changed::Created };
             let (object, owner) = (id.to_string(), Some(id.clone()));
-            let organization =
-                existing.unwrap_or(Organization { id, name, parent: None, created_at: now, updated_at: now });
+            let organization = existing.unwrap_or(Organization {
+                id,
+                name,
+                parent: None,
+                bytes_max: None,
+                created_at: now,
+                updated_at: now,
+            });
             let row = Row::Organization(organization);
             Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
         }
@@ -174,8 +184,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if existing.is_some_and(|existing| existing.built_in) {
                 return Err(ChangeError::BuiltIn);
             }
-            let show =
-                |it: &EventType| json!({"description": it.description, "category": it.category, "fields": it.fields});
+            let show = |it: &EventType| {
+                let example = String::from_utf8_lossy(it.example.as_bytes());
+                json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields})
+            };
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
             let built_in = false;
@@ -290,9 +302,9 @@ impl Plan {
     /// Whether there is anything to write.
     pub(super) fn is_needed(&self) -> bool {
         match &self.changed {
-            Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
-            Changed::Kept => false,
-            _ => true,
+            Changed::Subscription { replayed: true, .. } | Changed::Kept => false,
+            Changed::Subscription { .. } | Changed::Updated => self.changes != json!({}),
+            Changed::Created | Changed::Deleted => true,
         }
     }
 
@@ -349,12 +361,12 @@ fn create(
 ) -> Result<Plan, ChangeError> {
     let now = when.now;
     if let (Some((_, content)), Some(first)) = (&idempotency, &when.creation)
-        && first.is_known(now)
+        && first.is_known(when.keyed_at)
     {
         if first.content != *content {
             return Err(ChangeError::IdempotencyConflict);
         }
-        let subscription = registry.subscription(first.id).ok_or(ChangeError::NotFound)?;
+        let subscription = registry.subscription(first.id).ok_or(ChangeError::Ended)?;
         let mut plan = Plan::subscription(Subscription::clone(subscription), "subscription.create", json!({}));
         plan.changed = Changed::Subscription { subscription: subscription.clone(), replayed: true };
         return Ok(plan);
@@ -379,7 +391,8 @@ fn create(
     };
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);
     plan.creation = idempotency.map(|(key, content)| {
-        (creation_key(&organization, &key), Creation { id: when.new_id, content, created_at: now })
+        let row = idempotency_key(day_of(when.keyed_at), &organization, KeyKind::Given, &key);
+        (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
     });
     Ok(plan)
 }
@@ -396,10 +409,10 @@ fn change_status(
     let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
     let mut after = Subscription::clone(before);
     let told = set_status(&mut after, status, reason, detail, now)?;
-    let changes = match &told {
-        Some(_) => json!({"status": [before.status.as_str(), after.status.as_str()]}),
-        None => json!({}),
-    };
+    let mut changes = json!({});
+    if before.status != after.status {
+        changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
+    }
     let mut plan = Plan::subscription(after, "subscription.status", changes);
     plan.event = told;
     Ok(plan)
@@ -418,7 +431,10 @@ fn set_status(
     if enables && subscription.settings.expires_at.is_some_and(|at| at <= now) {
         return Err(ChangeError::Expired);
     }
-    if enables == subscription.is_enabled() {
+    // What errors disabled can also be disabled by hand, and then stays so.
+    let is_by_hand = status == Status::Disabled && reason == StatusReason::Manual && subscription.status != status;
+    let is_turn = enables != subscription.is_enabled();
+    if !is_turn && !is_by_hand {
         return Ok(None);
     }
     subscription.status = status;
@@ -429,7 +445,7 @@ fn set_status(
     if !enables {
         data["reason"] = json!({"code": reason.as_str(), "detail": detail});
     }
-    Ok(Some(operational(event_type, subscription, &data)))
+    Ok(is_turn.then(|| operational(event_type, subscription, &data)))
 }
 
 /// What operational events say of a subscription.
@@ -489,16 +505,17 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
             transaction.open_table(SUBSCRIPTION)?.insert(it.number.0, record.as_slice())?;
         }
         Row::NoSubscription(it) => {
-            let ended =
-                Ended { id: it.id.0, organization: it.settings.organization.to_string(), ended_at_ms: now.as_millis() };
+            let ended = Ended { id: it.id.0, organization: it.settings.organization.to_string() };
             transaction.open_table(SUBSCRIPTION)?.remove(it.number.0)?;
             transaction.open_table(STATS)?.remove(it.number.0)?;
-            transaction.open_table(ENDED)?.insert(it.number.0, settings::write_ended(&ended)?.as_slice())?;
+            transaction
+                .open_table(ENDED)?
+                .insert(&ended_key(now, it.number), settings::write_ended(&ended)?.as_slice())?;
         }
     }
     if let Some((key, creation)) = &plan.creation {
         let record = settings::write_creation(creation)?;
-        transaction.open_table(CREATION)?.insert(key.as_str(), record.as_slice())?;
+        transaction.open_table(CREATION)?.insert(key.as_slice(), record.as_slice())?;
     }
     Ok(())
 }
