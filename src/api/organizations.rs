@@ -31,11 +31,11 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 
 /// `PUT /v1/organizations/{id}`: the whole of it; without a `parent` it is a root.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let (name, parent) = read(&call.id, &call.object()?)?;
+    let (name, parent) = read(call.id(), &call.object()?)?;
     let changed = call
         .change_as_seen(|| {
             let stood = may_put(&call, parent.as_ref())?;
-            let (id, name, parent) = (Name::from(call.id.as_str()), name.clone(), parent.clone());
+            let (id, name, parent) = (Name::from(call.id()), name.clone(), parent.clone());
             Ok(Change::PutOrganization { id, name, parent, stood })
         })
         .await?;
@@ -59,9 +59,9 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), P
 /// organizations make roots. Answers where it stands now, if it is there.
 fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, Problem> {
     let registry = call.registry();
-    let stands = registry.organization(&call.id).map(|current| current.parent.clone());
+    let stands = registry.organization(call.id()).map(|current| current.parent.clone());
     if let Some(current) = &stands {
-        if !call.caller.reaches(&registry, &call.id) {
+        if !call.caller.reaches(&registry, call.id()) {
             return Err(not_found("organization"));
         }
         if current.as_ref() == parent {
@@ -78,10 +78,10 @@ fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, P
 
 /// `DELETE /v1/organizations/{id}`
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
-    if !call.reaches(&call.id) {
+    if !call.reaches(call.id()) {
         return Err(not_found("organization"));
     }
-    call.change(Change::DeleteOrganization { id: Name::from(call.id.as_str()) }).await?;
+    call.change(Change::DeleteOrganization { id: Name::from(call.id()) }).await?;
     Ok(no_content())
 }
 
@@ -96,8 +96,8 @@ pub(super) async fn make_first_named(call: &Call, organization: &Name) -> Result
 
 fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
     let registry = call.registry();
-    match registry.organization(&call.id) {
-        Some(organization) if call.caller.reaches(&registry, &call.id) => Ok(http::json(status, &show(organization))),
+    match registry.organization(call.id()) {
+        Some(organization) if call.caller.reaches(&registry, call.id()) => Ok(http::json(status, &show(organization))),
         _ => Err(not_found("organization")),
     }
 }
