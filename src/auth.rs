@@ -79,20 +79,21 @@ pub enum AuthError {
     Expired,
 }
 
-/// Finds out who sends `authorization`, the value of that header. The token's
-/// digest is compared with every key's, each in constant time, so that the time
+/// Finds out who sends `authorization`, the value of that header, which is a token
+/// behind `Bearer` or another of `schemes`. The token's digest is compared with every key's, each in constant time, so that the time
 /// it takes tells nothing about any of them.
 pub fn authenticate(
     auth: Auth,
     keys: &[ApiKey],
     authorization: Option<&[u8]>,
+    schemes: &[&str],
     now: Timestamp,
 ) -> Result<Caller, AuthError> {
     if auth == Auth::None {
         let roles = Role::ALL.iter().copied().collect();
         return Ok(Caller { name: ANONYMOUS.to_owned(), roles, organizations: None });
     }
-    let token = authorization.and_then(bearer).ok_or(AuthError::Unknown)?;
+    let token = authorization.and_then(|it| credentials(it, schemes)).ok_or(AuthError::Unknown)?;
     let digest: [u8; 32] = Sha256::digest(token).into();
     let mut found = None;
     for key in keys {
@@ -107,11 +108,14 @@ pub fn authenticate(
     Ok(Caller { name: key.name.clone(), roles: key.roles.clone(), organizations: key.organizations.clone() })
 }
 
-/// The token of `Bearer TOKEN`; the scheme's case is free (RFC 9110, section 11.1).
-fn bearer(authorization: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = authorization.split_at_checked(7)?;
+/// The token of `Bearer TOKEN`, or of another of `schemes`; the scheme's case is free
+/// (RFC 9110, section 11.1).
+fn credentials<'a>(authorization: &'a [u8], schemes: &[&str]) -> Option<&'a [u8]> {
+    let space = authorization.iter().position(|byte| *byte == b' ')?;
+    let (scheme, token) = authorization.split_at(space);
+    let mut known = ["bearer"].iter().chain(schemes);
     let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+    (known.any(|known| scheme.eq_ignore_ascii_case(known.as_bytes())) && !token.is_empty()).then_some(token)
 }
 
 impl Caller {
@@ -206,14 +210,16 @@ mod tests {
             (Some("Bearer ph_old"), 5, Err(AuthError::Expired)),
             (Some("Bearer ph_oops"), 9, Err(AuthError::Unknown)),
             (Some("Bearer "), 9, Err(AuthError::Unknown)),
+            (Some("Token ph_ops"), 9, Ok("ops")),
             (Some("Basic ph_ops"), 9, Err(AuthError::Unknown)),
             (Some("ph_ops"), 9, Err(AuthError::Unknown)),
             (None, 9, Err(AuthError::Unknown)),
         ] {
-            let caller = authenticate(Auth::Keys, &keys, header.map(str::as_bytes), Timestamp::from_millis(now));
+            let caller =
+                authenticate(Auth::Keys, &keys, header.map(str::as_bytes), &["token"], Timestamp::from_millis(now));
             assert_eq!(caller.as_ref().map(|caller| caller.name.as_str()), outcome.as_ref().copied(), "{header:?}");
         }
-        let anybody = authenticate(Auth::None, &keys, None, NOW).expect("no key is needed");
+        let anybody = authenticate(Auth::None, &keys, None, &[], NOW).expect("no key is needed");
         assert_eq!(anybody.name, "anonymous");
         assert!(Role::ALL.iter().all(|role| anybody.may(*role)) && anybody.reaches_all());
     }
@@ -222,7 +228,7 @@ mod tests {
     fn roles_are_their_own_but_for_admin() {
         for role in Role::ALL {
             let caller =
-                authenticate(Auth::Keys, &[key("k", "t", &[*role], None)], Some(b"Bearer t"), NOW).expect("known");
+                authenticate(Auth::Keys, &[key("k", "t", &[*role], None)], Some(b"Bearer t"), &[], NOW).expect("known");
             for asked in Role::ALL {
                 assert_eq!(caller.may(*asked), role == asked || *role == Role::Admin, "{role} asked for {asked}");
             }
@@ -234,7 +240,7 @@ mod tests {
         let registry = registry();
         let caller = |organizations| {
             let key = key("k", "t", &[Role::Read], organizations);
-            authenticate(Auth::Keys, &[key], Some(b"Bearer t"), NOW).expect("known")
+            authenticate(Auth::Keys, &[key], Some(b"Bearer t"), &[], NOW).expect("known")
         };
         for (own, reached) in [
             (Some(&["acme"][..]), &["acme", "acme-de", "acme-eu"][..]),

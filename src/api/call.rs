@@ -25,8 +25,8 @@ use super::query::Query;
 pub(super) struct Call {
     pub(super) state: Arc<State>,
     pub(super) caller: Caller,
-    /// What stands in the path's place of `{id}` or `{name}`; empty where there is none.
-    pub(super) id: String,
+    /// What stands in the places of the path's `{names}`, in order.
+    pub(super) path: Vec<String>,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     /// Empty where the route reads none.
@@ -34,6 +34,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// What stands in the place of the path's first `{name}`; empty where there is none.
+    pub(super) fn id(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+
     /// Everything configured. **Not to be held across an await.**
     pub(super) fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         self.state.store.registry()
@@ -91,7 +96,7 @@ impl Call {
     /// The subscription of the path, where the caller reaches it.
     pub(super) fn subscription(&self) -> Result<Arc<Subscription>, Problem> {
         let missing = || not_found("subscription");
-        let id: SubscriptionId = self.id.parse().map_err(|_| missing())?;
+        let id: SubscriptionId = self.id().parse().map_err(|_| missing())?;
         let registry = self.registry();
         let subscription = registry.subscription(id).ok_or_else(missing)?;
         if self.caller.reaches(&registry, &subscription.settings.organization) {

@@ -76,7 +76,7 @@ async fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
 
 /// The delivery of the path, where the caller reaches it.
 async fn reached(call: &Call) -> Result<(Delivery, Event, Vec<Attempt>), Problem> {
-    let id: DeliveryId = call.id.parse().map_err(|_| not_found("delivery"))?;
+    let id: DeliveryId = call.id().parse().map_err(|_| not_found("delivery"))?;
     let found = call.read(move |store| store.delivery(id)).await?.ok_or_else(|| not_found("delivery"))?;
     if is_reached(&call.caller, &call.registry(), id, &found.1.organization) {
         Ok(found)

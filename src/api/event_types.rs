@@ -56,7 +56,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 
 /// `PUT /v1/event-types/{name}`: the whole of it.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let changed = call.change(read(&call.id, &call.object()?)?).await?;
+    let changed = call.change(read(call.id(), &call.object()?)?).await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
 
@@ -109,12 +109,12 @@ fn text(fields: &Fields<'_>, name: &'static str, chars_max: usize) -> String {
 
 /// `DELETE /v1/event-types/{name}`
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
-    call.change(Change::DeleteEventType { name: Name::from(call.id.as_str()) }).await?;
+    call.change(Change::DeleteEventType { name: Name::from(call.id()) }).await?;
     Ok(no_content())
 }
 
 fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
-    match call.registry().event_type(&call.id) {
+    match call.registry().event_type(call.id()) {
         Some(entry) => Ok(http::json(status, &show(entry))),
         None => Err(not_found("event type")),
     }

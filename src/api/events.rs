@@ -25,7 +25,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 
 /// `GET /v1/events/{id}`: with the deliveries to subscriptions the caller reaches.
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
-    let id: EventId = call.id.parse().map_err(|_| not_found("event"))?;
+    let id: EventId = call.id().parse().map_err(|_| not_found("event"))?;
     let detail = call.read(move |store| store.event(id)).await?.ok_or_else(|| not_found("event"))?;
     let event = &detail.event;
     let registry = call.registry();

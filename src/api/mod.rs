@@ -12,6 +12,7 @@ mod event_json;
 mod event_types;
 mod events;
 mod health;
+mod manage;
 mod mask;
 mod merge_patch;
 mod openapi;
@@ -27,6 +28,7 @@ mod subscription_json;
 mod subscriptions;
 mod trial;
 mod values;
+mod vendors;
 
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ use crate::time::Clock;
 use call::Call;
 use query::Query;
 use route::{Access, Route};
+use vendors::Vendor;
 
 /// What the API answers from.
 pub struct State {
@@ -61,9 +64,11 @@ pub struct State {
     pub bodies: BodyRoom,
 }
 
-/// The API: everything of [`routes`].
+/// The API: everything of [`routes`] and [`vendors`].
 pub fn service(state: Arc<State>) -> Service {
-    serve(state, routes::table())
+    let mut table = routes::table();
+    table.extend(vendors::table());
+    serve(state, table)
 }
 
 /// `/metrics` alone, without a key: for `[service] metrics_listen`.
@@ -93,7 +98,15 @@ async fn answer(state: Arc<State>, router: &Router<Route>, request: Request) -> 
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match http::preflight(&request) {
         Some(response) => response,
-        None => route(state, router, request).await.unwrap_or_else(Problem::into_response),
+        None => match vendors::of(request.uri().path()) {
+            None => route(state, router, request, None).await.unwrap_or_else(Problem::into_response),
+            Some(vendor) => {
+                let answered = route(state, router, request, Some(vendor)).await;
+                let mut response = answered.unwrap_or_else(|problem| (vendor.present)(&problem));
+                (vendor.finish)(&mut response);
+                response
+            }
+        },
     };
     if let Some(origin) = origin {
         http::allow_origin(&mut response, origin);
@@ -102,8 +115,17 @@ async fn answer(state: Arc<State>, router: &Router<Route>, request: Request) -> 
 }
 
 /// From the table to the handler: everything that is the same for all routes.
-async fn route(state: Arc<State>, router: &Router<Route>, request: Request) -> Result<Response, Problem> {
+async fn route(
+    state: Arc<State>,
+    router: &Router<Route>,
+    request: Request,
+    vendor: Option<&Vendor>,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    if let Some(vendor) = vendor.filter(|vendor| !(vendor.is_enabled)(&state.config.current().dialects)) {
+        let detail = format!("the API of {0} is not switched on: [dialects.{0}] enabled", vendor.name);
+        return Err(Problem::new(Code::NotFound).detail(detail));
+    }
     let (route, values) = router.find(&parts.method, parts.uri.path()).map_err(|miss| match miss {
         Miss::NotFound => Problem::new(Code::NotFound).detail("no route has this path"),
         Miss::MethodNotAllowed(allow) => {
@@ -114,8 +136,9 @@ async fn route(state: Arc<State>, router: &Router<Route>, request: Request) -> R
             }
         }
     })?;
-    let caller = admit(&state, route.access, &parts.headers)?;
-    let query = Query::read(parts.uri.query().unwrap_or(""), route.parameters)?;
+    let schemes = vendor.map_or(&[][..], |vendor| vendor.schemes);
+    let caller = admit(&state, route.access, &parts.headers, schemes)?;
+    let query = Query::read(parts.uri.query().unwrap_or(""), route.parameters, vendor.is_some())?;
     let (body, _held) = match &route.body {
         None => (bytes::Bytes::new(), None),
         Some(accepted) => {
@@ -127,12 +150,12 @@ async fn route(state: Arc<State>, router: &Router<Route>, request: Request) -> R
             (body, Some(held))
         }
     };
-    let id = values.into_iter().next().unwrap_or_default();
-    (route.handler)(Call { state, caller, id, query, headers: parts.headers, body }).await
+    (route.handler)(Call { state, caller, path: values, query, headers: parts.headers, body }).await
 }
 
 /// Who calls, where they may; of routes that are open to all: nobody.
-fn admit(state: &State, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// `schemes` a key may come with beside `Bearer`.
+fn admit(state: &State, access: Access, headers: &HeaderMap, schemes: &[&str]) -> Result<Caller, Problem> {
     let (role, on_all) = match access {
         Access::Open => return Ok(Caller::nobody()),
         Access::Role(role) => (role, false),
@@ -140,17 +163,15 @@ fn admit(state: &State, access: Access, headers: &HeaderMap) -> Result<Caller, P
     };
     let config = state.config.current();
     let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let caller =
-        authenticate(config.service.auth, &config.api_keys, authorization, state.clock.now()).map_err(|error| {
-            match error {
-                AuthError::Unknown => Problem::new(Code::Unauthenticated)
-                    .detail(error.to_string())
-                    .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"posthaste\"")),
-                AuthError::Expired => Problem::new(Code::ExpiredKey).detail(error.to_string()).header(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer realm=\"posthaste\", error=\"invalid_token\""),
-                ),
-            }
+    let caller = authenticate(config.service.auth, &config.api_keys, authorization, schemes, state.clock.now())
+        .map_err(|error| match error {
+            AuthError::Unknown => Problem::new(Code::Unauthenticated)
+                .detail(error.to_string())
+                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"posthaste\"")),
+            AuthError::Expired => Problem::new(Code::ExpiredKey).detail(error.to_string()).header(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"posthaste\", error=\"invalid_token\""),
+            ),
         })?;
     if !caller.may(role) {
         return Err(Problem::new(Code::Forbidden).detail(format!("this needs a key with the role {role}")));

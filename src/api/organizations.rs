@@ -32,12 +32,12 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 
 /// `PUT /v1/organizations/{id}`: the whole of it; without a `parent` it is a root.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let Given { name, parent, bytes_max } = read(&call.id, &call.object()?)?;
+    let Given { name, parent, bytes_max } = read(call.id(), &call.object()?)?;
     let changed = call
         .change_as_seen(|| {
             let stood = may_put(&call, parent.as_ref())?;
             let bytes_max = share(&call, bytes_max)?;
-            let (id, may_inherit) = (Name::from(call.id.as_str()), call.caller.reaches_all());
+            let (id, may_inherit) = (Name::from(call.id()), call.caller.reaches_all());
             let (name, parent) = (name.clone(), parent.clone());
             Ok(Change::PutOrganization { id, name, parent, bytes_max, stood, may_inherit })
         })
@@ -82,7 +82,7 @@ fn read_share(fields: &Fields<'_>) -> Option<Option<u64>> {
 /// The share that the organization gets. Only keys for all organizations change it,
 /// or those that have one could widen it; others leave it as it is.
 fn share(call: &Call, given: Option<Option<u64>>) -> Result<Option<u64>, Problem> {
-    let current = call.registry().organization(&call.id).and_then(|organization| organization.bytes_max);
+    let current = call.registry().organization(call.id()).and_then(|organization| organization.bytes_max);
     if call.caller.reaches_all() {
         return Ok(given.flatten());
     }
@@ -99,9 +99,9 @@ fn share(call: &Call, given: Option<Option<u64>>) -> Result<Option<u64>, Problem
 /// organizations make roots. Answers where it stands now, if it is there.
 fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, Problem> {
     let registry = call.registry();
-    let stands = registry.organization(&call.id).map(|current| current.parent.clone());
+    let stands = registry.organization(call.id()).map(|current| current.parent.clone());
     if let Some(current) = &stands {
-        if !call.caller.reaches(&registry, &call.id) {
+        if !call.caller.reaches(&registry, call.id()) {
             return Err(not_found("organization"));
         }
         if current.as_ref() == parent {
@@ -118,10 +118,10 @@ fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, P
 
 /// `DELETE /v1/organizations/{id}`
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
-    if !call.reaches(&call.id) {
+    if !call.reaches(call.id()) {
         return Err(not_found("organization"));
     }
-    call.change(Change::DeleteOrganization { id: Name::from(call.id.as_str()) }).await?;
+    call.change(Change::DeleteOrganization { id: Name::from(call.id()) }).await?;
     Ok(no_content())
 }
 
@@ -136,8 +136,8 @@ pub(super) async fn make_first_named(call: &Call, organization: &Name) -> Result
 
 fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
     let registry = call.registry();
-    match registry.organization(&call.id) {
-        Some(organization) if call.caller.reaches(&registry, &call.id) => {
+    match registry.organization(call.id()) {
+        Some(organization) if call.caller.reaches(&registry, call.id()) => {
             Ok(http::json(status, &show(call, organization)))
         }
         _ => Err(not_found("organization")),

@@ -239,7 +239,7 @@ mod tests {
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         });
-        let anybody = authenticate(Auth::None, &[], None, Timestamp::ZERO).expect("no key is needed");
+        let anybody = authenticate(Auth::None, &[], None, &[], Timestamp::ZERO).expect("no key is needed");
         for (organization, source, owner) in [
             (None, None, Some("default")),
             (None, Some("panel"), Some("acme")),

@@ -18,9 +18,13 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads `text`, the part of the URI after `?`.
-    pub(super) fn read(text: &str, parameters: &[Parameter]) -> Result<Query, Problem> {
-        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+    /// `ignores_others`: parameters that the route does not know are no faults, and are left out.
+    pub(super) fn read(text: &str, parameters: &[Parameter], ignores_others: bool) -> Result<Query, Problem> {
         let known = || parameters.iter().filter(|parameter| !matches!(parameter.kind, Kind::Header));
+        let mut pairs: Vec<(String, String)> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        if ignores_others {
+            pairs.retain(|(name, _)| known().any(|parameter| parameter.name == name));
+        }
         let faults = Faults::new();
         for (index, (name, value)) in pairs.iter().enumerate() {
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn parameters_are_read_by_their_kind() {
         let text = "limit=7&since=2026-03-17T14%3A30%3A00Z&state=failed&type=door.*&verify=true&cursor=12";
-        let query = Query::read(text, PARAMETERS).expect("valid");
+        let query = Query::read(text, PARAMETERS, false).expect("valid");
         assert_eq!(query.limit(), 7);
         assert_eq!(query.time("since").expect("a time").to_string(), "2026-03-17T14:30:00.000Z");
         assert_eq!(query.get("state"), Some("failed"));
@@ -126,14 +130,14 @@ mod tests {
         assert_eq!(query.pattern("type"), Pattern::parse("door.*").ok());
         assert_eq!(query.cursor::<u64>().expect("a number"), Some(12));
         assert!(query.cursor::<crate::id::EventId>().is_err());
-        let none = Query::read("", PARAMETERS).expect("valid");
+        let none = Query::read("", PARAMETERS, false).expect("valid");
         assert_eq!((none.limit(), none.time("since")), (PAGE_DEFAULT, None));
     }
 
     #[test]
     fn all_faults_are_told_at_once() {
         let text = "limit=0&since=soon&state=lost&type=a..b&verify=1&sinse=1&if-match=1&limit=501";
-        let problem = Query::read(text, PARAMETERS).expect_err("faults").to_value();
+        let problem = Query::read(text, PARAMETERS, false).expect_err("faults").to_value();
         let errors = problem["errors"].as_array().expect("a list");
         let told: Vec<&str> = errors.iter().filter_map(|error| error["field"].as_str()).collect();
         assert_eq!(told, ["limit", "since", "state", "type", "verify", "sinse", "if-match", "limit", "limit"]);

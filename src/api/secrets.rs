@@ -6,16 +6,15 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Role;
-use crate::dialect;
-use crate::http::{self, Code, Problem, Response, StatusCode};
+use crate::http::{self, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::limits::ROTATION_OVERLAP_MAX;
-use crate::model::{Fault, SigningSecret, Subscription};
+use crate::model::{SigningSecret, Subscription};
 use crate::secret::{MASK, Secret};
-use crate::store::command::Change;
 use crate::time::Timestamp;
 
-use super::call::{Call, random};
+use super::call::Call;
+use super::manage;
 use super::no_store;
 use super::values::judged;
 
@@ -33,19 +32,8 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 pub(super) async fn rotate(call: Call) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     let wanted = read(&call.object()?)?;
-    let dialect = dialect::find(subscription.settings.format);
-    let secret = match wanted.secret {
-        None => dialect.generate_secret(&random()?).ok_or_else(|| {
-            let detail = format!("the format {} signs nothing", subscription.settings.format);
-            Problem::new(Code::WrongState).detail(detail)
-        })?,
-        Some(secret) => {
-            dialect.check_secret(&secret).map_err(|message| Problem::faults(vec![Fault::new("secret", message)]))?;
-            secret
-        }
-    };
-    call.change(Change::RotateSecret { id: subscription.id, secret, overlap: wanted.overlap }).await?;
-    Ok(answer(call.subscription()?.as_ref(), call.now(), call.caller.may(Role::Secrets)))
+    let rotated = manage::rotate(&call, &subscription, wanted.secret, wanted.overlap).await?;
+    Ok(answer(&rotated, call.now(), call.caller.may(Role::Secrets)))
 }
 
 struct Rotation {

@@ -33,7 +33,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 
 /// `PUT /v1/sources/{id}`: the whole of it; its organization stays where none is named.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let (name, organization) = read(&call.id, &call.object()?)?;
+    let (name, organization) = read(call.id(), &call.object()?)?;
     let (_, wanted) = owners(&call, organization.as_ref())?;
     if *wanted == *DEFAULT_ORGANIZATION {
         organizations::make_first_named(&call, &wanted).await?;
@@ -41,7 +41,7 @@ pub(super) async fn put(call: Call) -> Result<Response, Problem> {
     let changed = call
         .change_as_seen(|| {
             let (owner, organization) = owners(&call, organization.as_ref())?;
-            Ok(Change::PutSource { id: Name::from(call.id.as_str()), name: name.clone(), organization, owner })
+            Ok(Change::PutSource { id: Name::from(call.id()), name: name.clone(), organization, owner })
         })
         .await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
@@ -63,7 +63,7 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), P
 /// there must be reached; the organization must be too, else it is as if it did not exist.
 fn owners(call: &Call, wanted: Option<&Name>) -> Result<(Option<Name>, Name), Problem> {
     let registry = call.registry();
-    let current = registry.source(&call.id).map(|source| source.organization.clone());
+    let current = registry.source(call.id()).map(|source| source.organization.clone());
     if current.as_ref().is_some_and(|current| !call.caller.reaches(&registry, current)) {
         return Err(not_found("source"));
     }
@@ -77,14 +77,14 @@ fn owners(call: &Call, wanted: Option<&Name>) -> Result<(Option<Name>, Name), Pr
 /// `DELETE /v1/sources/{id}`
 pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
     reached(&call)?;
-    call.change(Change::DeleteSource { id: Name::from(call.id.as_str()) }).await?;
+    call.change(Change::DeleteSource { id: Name::from(call.id()) }).await?;
     Ok(no_content())
 }
 
 /// The source of the path as shown, where the caller reaches it.
 fn reached(call: &Call) -> Result<Value, Problem> {
     let registry = call.registry();
-    match registry.source(&call.id) {
+    match registry.source(call.id()) {
         Some(source) if call.caller.reaches(&registry, &source.organization) => Ok(show(source)),
         _ => Err(not_found("source")),
     }

@@ -54,6 +54,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// With the faults of a body, and with the secrets that must be given anew.
+    pub(super) fn new(faults: Vec<Fault>, secrets: Vec<Fault>) -> Refusal {
+        Refusal { faults, secrets }
+    }
+
     /// Adds faults that were found later, but those of a field (or a part of it, or
     /// what it is a part of) that has one already: they only follow from it.
     pub(super) fn add(&mut self, later: Vec<Fault>) {
@@ -89,11 +94,11 @@ pub(super) fn parse(body: &Map<String, Value>, previous: Option<&Subscription>) 
     fields.ignore(READ_ONLY);
     let format = fields.one_of("format", &Format::names(), Format::from_name).unwrap_or(Format::Standard);
     let url = required(&fields, "url", fields.string("url")).unwrap_or_default().to_owned();
-    let mut keeper = Keeper { previous: previous.map(|previous| &previous.settings), url: &url, refused: Vec::new() };
+    let mut keeper = Keeper::new(previous.map(|previous| &previous.settings), &url);
     let headers = read_headers(&fields, &mut keeper);
     let authentication = read_authentication(&fields, &mut keeper);
     let tls = read_tls(&fields, &mut keeper);
-    let refused = keeper.refused;
+    let refused = keeper.into_refused();
     let settings = Settings {
         organization: read_organization(&fields, previous),
         name: fields.string("name").unwrap_or_default().to_owned(),
@@ -147,13 +152,23 @@ pub(super) fn role_needed(settings: &Settings, previous: Option<&Settings>) -> O
 }
 
 /// Puts stored secrets in the place of `***`, where they may stay.
-struct Keeper<'a> {
+pub(super) struct Keeper<'a> {
     previous: Option<&'a Settings>,
     url: &'a str,
     refused: Vec<Fault>,
 }
 
-impl Keeper<'_> {
+impl<'a> Keeper<'a> {
+    /// For what is written over `previous`, and is to be sent to `url`.
+    pub(super) fn new(previous: Option<&'a Settings>, url: &'a str) -> Keeper<'a> {
+        Keeper { previous, url, refused: Vec::new() }
+    }
+
+    /// Secrets that must be given anew.
+    pub(super) fn into_refused(self) -> Vec<Fault> {
+        self.refused
+    }
+
     /// `text`, or what is `stored` where it is the mask and whom it is sent to stays.
     fn keep(&mut self, path: String, text: &str, stored: Option<&Secret>, stays: bool) -> Secret {
         if text != MASK {
@@ -174,7 +189,7 @@ impl Keeper<'_> {
     }
 
     /// The same for what is sent to the subscription's URL.
-    fn keep_for_url(&mut self, path: String, text: &str, stored: Option<&Secret>) -> Secret {
+    pub(super) fn keep_for_url(&mut self, path: String, text: &str, stored: Option<&Secret>) -> Secret {
         let stays = self.url_stays();
         self.keep(path, text, stored, stays)
     }

@@ -13,7 +13,7 @@
 mod blynk;
 mod catalog;
 mod cloudevents;
-mod ferriskey;
+pub mod ferriskey;
 mod options;
 pub mod pdk;
 pub mod peridio;
@@ -80,6 +80,11 @@ pub trait Dialect: Sync {
         (TEST_TYPE, Json::from(&json!({"message": "This is a test event from Posthaste."})))
     }
 
+    /// The event, of the subscription as its subject, that tells of a change of it.
+    fn change_event(&self, _kind: ChangeKind, _subscription: &Subscription) -> Option<(&'static str, Json)> {
+        None
+    }
+
     /// Attempts a second to one subscription, where neither it nor the vendor's
     /// documents leave that to the configuration.
     fn rate_per_second(&self) -> Option<f64> {
@@ -129,6 +134,17 @@ pub trait Dialect: Sync {
     fn catalog(&self) -> &'static str {
         "[]"
     }
+}
+
+/// What happened to a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was made.
+    Created,
+    /// Its settings changed.
+    Updated,
+    /// It ended.
+    Deleted,
 }
 
 /// What is being sent.

@@ -169,6 +169,24 @@ impl Problem {
         self.0.code
     }
 
+    /// The faults of single fields.
+    pub fn field_errors(&self) -> &[Fault] {
+        &self.0.errors
+    }
+
+    /// What happened, in a sentence.
+    pub fn message(&self) -> String {
+        let detail = self.0.detail.clone().or_else(|| self.detail_by_itself());
+        detail.unwrap_or_else(|| self.0.code.title().to_owned())
+    }
+
+    /// The same told in another way: with that status and body, and this problem's headers.
+    pub fn told_as(&self, status: StatusCode, body: &Value) -> Response {
+        let mut response = bytes(status, "application/json", body.to_string());
+        response.headers_mut().extend(self.0.headers.iter().cloned());
+        response
+    }
+
     /// What stands in `detail` where nobody said more: the first fault.
     fn detail_by_itself(&self) -> Option<String> {
         if self.0.code == Code::Internal {

@@ -392,18 +392,16 @@ pub struct LaneStats {
     pub pending: u64,
 }
 
-#[cfg(test)]
 impl Settings {
-    /// Settings without a fault, to start from in tests: every event of `acme`,
-    /// in the default format.
-    pub(crate) fn sample() -> Settings {
+    /// The defaults, which match nothing.
+    pub fn new(organization: Name, url: String, format: Format) -> Settings {
         Settings {
-            organization: "acme".into(),
+            organization,
             name: String::new(),
             description: String::new(),
             external_id: None,
             metadata: serde_json::Map::new(),
-            url: "https://receiver.example/hooks".to_owned(),
+            url,
             method: Method::Post,
             content_type: ContentType::Json,
             body: None,
@@ -411,8 +409,8 @@ impl Settings {
             query: None,
             headers: Vec::new(),
             authentication: Authentication::None,
-            format: Format::Standard,
-            events: vec![Pattern::All],
+            format,
+            events: Vec::new(),
             scope: Scope::Own,
             filter: Vec::new(),
             secrecy_level: 0,
@@ -422,6 +420,16 @@ impl Settings {
             tls: TlsSettings::default(),
             delivery: DeliveryOverrides::default(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Settings without a fault, to start from in tests: every event of `acme`,
+    /// in the default format.
+    pub(crate) fn sample() -> Settings {
+        let url = "https://receiver.example/hooks".to_owned();
+        Settings { events: vec![Pattern::All], ..Settings::new("acme".into(), url, Format::Standard) }
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use redb::WriteTransaction;
 use serde_json::{Map, Value, json};
 
+use crate::dialect::{self, ChangeKind};
 use crate::id::{Lane, SubscriptionId};
+use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
     EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status, StatusReason,
@@ -43,8 +45,9 @@ pub(super) struct Plan {
     pub(super) object: String,
     pub(super) organization: Option<Name>,
     pub(super) changes: Value,
-    /// An operational event to publish with it.
-    pub(super) event: Option<NewEvent>,
+    /// Events to publish with it: operational ones, and what the format's vendor
+    /// tells of changes.
+    pub(super) events: Vec<NewEvent>,
     /// The row of an `Idempotency-Key`.
     pub(super) creation: Option<(Vec<u8>, Creation)>,
 }
@@ -239,8 +242,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if told.is_some() {
                 changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
             }
+            let vendors = (!unchanged).then(|| of_vendor(ChangeKind::Updated, &after)).flatten();
             let mut plan = Plan::subscription(after, "subscription.update", changes);
-            plan.event = told;
+            plan.events = vendors.into_iter().chain(told).collect();
             Ok(plan)
         }
         Change::SetStatus { id, status, reason, detail, version } => {
@@ -252,7 +256,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         }
         Change::DisableSilently { id, reason, detail } => {
             let plan = change_status(registry, id, Status::DisabledDueToErrors, reason, detail, now)?;
-            Ok(Plan { event: None, ..plan })
+            Ok(Plan { events: Vec::new(), ..plan })
         }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
@@ -273,6 +277,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let before = owned_by_api(registry, id)?.clone();
             let changes = settings_differences(Some(&before.settings), None);
             let mut plan = Plan::subscription(Subscription::clone(&before), "subscription.delete", changes);
+            plan.events.extend(of_vendor(ChangeKind::Deleted, &before));
             plan.row = Row::NoSubscription(before);
             plan.changed = Changed::Deleted;
             Ok(plan)
@@ -289,7 +294,7 @@ impl Plan {
         organization: Option<Name>,
         changes: Value,
     ) -> Plan {
-        Plan { row, changed, action, object, organization, changes, event: None, creation: None }
+        Plan { row, changed, action, object, organization, changes, events: Vec::new(), creation: None }
     }
 
     fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
@@ -389,7 +394,9 @@ fn create(
         created_by: when.actor.to_owned(),
         managed_by: ManagedBy::Api,
     };
+    let vendors = of_vendor(ChangeKind::Created, &subscription);
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);
+    plan.events.extend(vendors);
     plan.creation = idempotency.map(|(key, content)| {
         let row = idempotency_key(day_of(when.keyed_at), &organization, KeyKind::Given, &key);
         (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
@@ -414,7 +421,7 @@ fn change_status(
         changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
     }
     let mut plan = Plan::subscription(after, "subscription.status", changes);
-    plan.event = told;
+    plan.events.extend(told);
     Ok(plan)
 }
 
@@ -445,7 +452,7 @@ fn set_status(
     if !enables {
         data["reason"] = json!({"code": reason.as_str(), "detail": detail});
     }
-    Ok(is_turn.then(|| operational(event_type, subscription, &data)))
+    Ok(is_turn.then(|| operational(event_type, subscription, Json::from(&data))))
 }
 
 /// What operational events say of a subscription.
@@ -462,8 +469,14 @@ pub(super) fn subscription_facts(subscription: &Subscription) -> Value {
     })
 }
 
-/// An operational event about a subscription, of its organization.
-pub(super) fn operational(event_type: &str, subscription: &Subscription, data: &Value) -> NewEvent {
+/// The event by which the vendor of a subscription's format tells of a change.
+fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
+    let (event_type, data) = dialect::find(subscription.settings.format).change_event(kind, subscription)?;
+    Some(operational(event_type, subscription, data))
+}
+
+/// An event about a subscription, of its organization.
+pub(super) fn operational(event_type: &str, subscription: &Subscription, data: Json) -> NewEvent {
     NewEvent {
         event_type: Name::from(event_type),
         organization: subscription.settings.organization.clone(),
@@ -472,7 +485,7 @@ pub(super) fn operational(event_type: &str, subscription: &Subscription, data: &
         occurred_at: None,
         event_id: None,
         idempotency_key: None,
-        data: data.into(),
+        data,
     }
 }
 

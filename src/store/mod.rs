@@ -42,6 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Retention;
 use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::json::Json;
 use crate::limits::NOTICE_QUEUE_MAX;
 use crate::model::{
     Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription, TerminalState,
@@ -449,7 +450,7 @@ impl Store {
             if let (Some(data), serde_json::Value::Object(facts)) = (data.as_object_mut(), facts) {
                 data.extend(facts);
             }
-            change::operational(event_type, subscription, &data)
+            change::operational(event_type, subscription, Json::from(&data))
         };
         self.accept(vec![event]).await.map(|_| ())
     }

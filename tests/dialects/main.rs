@@ -3,6 +3,7 @@
 //!
 //! - `vectors`: published signatures, reproduced.
 //! - `examples`: every example event of the vendors, published and received.
+//! - `ferriskey_api`, …: each management API, by HTTP.
 //! - `formats`: what is particular to each format.
 //! - `hostile`: data of unknown origin in templates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -11,6 +12,7 @@
 mod support;
 
 mod examples;
+mod ferriskey_api;
 mod formats;
 mod hostile;
 mod vectors;

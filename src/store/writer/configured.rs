@@ -80,14 +80,17 @@ impl Writer {
         change::write(&transaction, &plan, now)?;
         self.put_audit(&transaction, &plan.audit(self.next_audit, now, actor))?;
         let mut effects = Effects::default();
-        if let Some(event) = plan.event.take() {
+        if !plan.events.is_empty() {
             let mut hot = Hot::open(&transaction)?;
-            // What is disabled by this very change takes no new deliveries.
-            let disabled = match &plan.row {
+            // What is disabled or ended by this very change takes no new deliveries.
+            let closed = match &plan.row {
                 Row::Subscription(subscription) if !subscription.is_enabled() => Some(subscription.number),
+                Row::NoSubscription(subscription) => Some(subscription.number),
                 _ => None,
             };
-            let _ = self.accept(&mut hot, event, disabled, &mut effects)?;
+            for event in plan.events.drain(..) {
+                let _ = self.accept(&mut hot, event, closed, &mut effects)?;
+            }
             effects.count.bytes = hot.bytes;
         }
         let end_job = match &plan.row {
