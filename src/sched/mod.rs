@@ -386,7 +386,7 @@ impl Scheduler {
                 if status.is_some() && *code != FailureCode::Oauth2 {
                     self.heard.answered(&state.settings.host, now);
                 }
-                // A fault of ours says nothing of the endpoint, and ends nothing.
+                // A fault of ours says nothing of the endpoint, and ends nothing at the horizon.
                 let is_ours = *code == FailureCode::Internal;
                 if is_ours {
                     state.breaker.learned_nothing(now);
@@ -404,11 +404,12 @@ impl Scheduler {
                     status: *status,
                 };
                 let chance = chance();
-                match state.settings.retry.after_failure(&failure, chance) {
+                let retry = &state.settings.retry;
+                // As long again: what always goes wrong here must end at some time.
+                let is_spared = is_ours && now < retry.horizon(retry.horizon(head.opened_at));
+                match retry.after_failure(&failure, chance) {
                     Verdict::RetryAt(due) => Settlement::Retry(due),
-                    Verdict::GiveUp if is_ours => {
-                        Settlement::Retry(now + state.settings.retry.delay(failure.failures, chance))
-                    }
+                    Verdict::GiveUp if is_spared => Settlement::Retry(now + retry.delay(failure.failures, chance)),
                     Verdict::GiveUp => Settlement::Failed,
                 }
             }
