@@ -25,7 +25,7 @@ use crate::model::{
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
 use crate::store::command::{Change, ChangeError, DeliveryError};
-use crate::store::query::ReadError;
+use crate::store::query::{Backlog, ReadError};
 use crate::store::{Notice, Settle, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -76,6 +76,7 @@ enum Work {
         generation: u64,
         heads: Vec<Head>,
         exhausted: bool,
+        events: Vec<Event>,
     },
     /// The store could not be read, a moment ago.
     NotLoaded(Lane),
@@ -243,7 +244,10 @@ impl Engine {
                 let began_at = self.in_flight.remove(&id).map_or(head.due, |(_, _, began_at)| began_at);
                 self.attempted(lane, head, began_at, made);
             }
-            Ok((_, Work::Loaded { lane, generation, heads, exhausted })) => {
+            Ok((_, Work::Loaded { lane, generation, heads, exhausted, events })) => {
+                for event in events {
+                    self.fresh.put(Arc::new(event), 1);
+                }
                 self.step(Input::Loaded { lane, generation, heads, exhausted }, None);
             }
             Ok((_, Work::NotLoaded(lane))) => self.step(Input::Reset(lane), None),
@@ -335,11 +339,11 @@ impl Engine {
     }
 
     fn load(&mut self, lane: Lane, after: Option<Key>, limit: usize, generation: u64) {
-        let store = self.store.clone();
+        let (store, due_until) = (self.store.clone(), self.clock.now());
         self.work.spawn(async move {
-            let read = tokio::task::spawn_blocking(move || store.pending(lane, after, limit)).await;
-            if let Ok(Ok((heads, exhausted))) = read {
-                return Work::Loaded { lane, generation, heads, exhausted };
+            let read = tokio::task::spawn_blocking(move || store.backlog(lane, after, limit, due_until)).await;
+            if let Ok(Ok(Backlog { heads, exhausted, events })) = read {
+                return Work::Loaded { lane, generation, heads, exhausted, events };
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
             Work::NotLoaded(lane)

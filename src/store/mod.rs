@@ -500,6 +500,18 @@ impl Store {
     pub fn pending(&self, lane: Lane, after: Option<Key>, limit: usize) -> Result<(Vec<Head>, bool), ReadError> {
         self.shared.read(|database| read::pending(database, lane, after, limit))
     }
+
+    /// The same with the events of what is due by `due_until`: a backlog is read in
+    /// one go, not an event at a time. Blocking.
+    pub fn backlog(
+        &self,
+        lane: Lane,
+        after: Option<Key>,
+        limit: usize,
+        due_until: Timestamp,
+    ) -> Result<Backlog, ReadError> {
+        self.shared.read(|database| read::backlog(database, lane, after, limit, due_until))
+    }
 }
 
 fn window_parts(window: &Window) -> (u64, u64, Vec<String>) {

@@ -1,7 +1,7 @@
 //! What may be asked of the store without changing it.
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::model::{Delivery, DeliveryState, Event, Name};
+use crate::model::{Delivery, DeliveryState, Event, Head, Name};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
@@ -89,6 +89,17 @@ pub struct AuditEntry {
     pub organization: Option<Name>,
     /// What changed: an object of `field: [before, after]`, secrets masked.
     pub changes: serde_json::Value,
+}
+
+/// Rows of a lane that are to be attempted, with some of their events.
+#[derive(Debug)]
+pub struct Backlog {
+    /// In due order.
+    pub heads: Vec<Head>,
+    /// Whether there were no more.
+    pub exhausted: bool,
+    /// Events of the first heads that are due, as far as a limit of bytes goes.
+    pub events: Vec<Event>,
 }
 
 /// Totals over everything.

@@ -4,7 +4,7 @@
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::limits::{PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, TerminalState};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
@@ -275,6 +275,31 @@ pub(super) fn audit(
         page.rows.push(settings::read_audit(sequence.value(), value.value())?);
     }
     Ok(page)
+}
+
+/// See [`pending`]; with the events of what is due by `due_until`, in due order.
+pub(super) fn backlog(
+    database: &Database,
+    lane: Lane,
+    after: Option<Key>,
+    limit: usize,
+    due_until: Timestamp,
+) -> Result<Backlog, StoreError> {
+    let (heads, exhausted) = pending(database, lane, after, limit)?;
+    let rows = database.begin_read()?.open_table(EVENT)?;
+    let mut events = Vec::new();
+    let mut data_bytes = 0;
+    for head in heads.iter().take_while(|head| head.due <= due_until) {
+        if data_bytes >= BACKLOG_BYTES_MAX {
+            break;
+        }
+        // What is missing or cannot be read is told by the attempt that asks for it.
+        let Some(row) = rows.get(&head.event.to_key())? else { continue };
+        let Ok((event, _)) = decode_event(head.event, row.value()) else { continue };
+        data_bytes += event.data.as_bytes().len();
+        events.push(event);
+    }
+    Ok(Backlog { heads, exhausted, events })
 }
 
 /// A lane's pending rows after `after`, in due order, at most `limit`, and whether

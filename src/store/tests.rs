@@ -17,7 +17,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::*;
 use crate::json::Json;
-use crate::limits::{BULK_ROWS_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, BULK_ROWS_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
 use crate::model::{
     AttemptOutcome, DEFAULT_ORGANIZATION, DeliveryState, FailureCode, Scope, Settings, Status, StatusReason,
 };
@@ -311,6 +311,28 @@ async fn a_delivery_is_followed_from_retry_to_retry_to_its_end() {
     assert_eq!(world.settle(lane, next, Settlement::Failed).await, None, "an outcome too late is dropped");
     assert_eq!(world.state(id), DeliveryState::Delivered);
     assert_eq!(world.store.stats(lane).attempts, 2);
+}
+
+#[tokio::test]
+async fn a_backlog_comes_with_the_events_that_are_due_as_far_as_bytes_go() {
+    let mut world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    let large = format!("\"{}\"", "x".repeat(BACKLOG_BYTES_MAX / 2));
+    for data in [&large, &large, "1"] {
+        world.publish(event(data)).await;
+    }
+    let now = world.clock.now();
+    let (heads, _) = world.store.pending(lane, None, 9).unwrap();
+    let backlog = world.store.backlog(lane, None, 9, now).unwrap();
+    assert_eq!((&backlog.heads, backlog.exhausted), (&heads, true));
+    let events: Vec<EventId> = backlog.events.iter().map(|event| event.id).collect();
+    assert_eq!(events, [heads[0].event, heads[1].event], "the third is read when it is attempted");
+    assert_eq!(backlog.events[0].data.as_str(), large);
+    let later = now + Duration::from_secs(60);
+    world.settle(lane, heads[0], Settlement::Retry(later)).await;
+    let backlog = world.store.backlog(lane, None, 9, now).unwrap();
+    let events: Vec<EventId> = backlog.events.iter().map(|event| event.id).collect();
+    assert_eq!((backlog.heads.len(), events), (3, vec![heads[1].event, heads[2].event]), "one is due later");
 }
 
 #[tokio::test]
