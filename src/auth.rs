@@ -198,6 +198,7 @@ mod tests {
                 id: Name::from(id),
                 name: String::new(),
                 parent: parent.map(Name::from),
+                bytes_max: None,
                 created_at: NOW,
                 updated_at: NOW,
             });

@@ -98,15 +98,15 @@ pub struct Totals {
     pub events: u64,
     /// Deliveries that are pending.
     pub pending: u64,
-    /// Events accepted since the start.
+    /// Events accepted, ever.
     pub accepted: u64,
-    /// Events that had been accepted before, since the start.
+    /// Publications of events that had been accepted before, ever.
     pub duplicates: u64,
-    /// Deliveries that succeeded since the start.
+    /// Deliveries that succeeded, ever.
     pub delivered: u64,
-    /// Deliveries that failed since the start.
+    /// Deliveries that failed, ever.
     pub failed: u64,
-    /// Deliveries that were cancelled since the start.
+    /// Deliveries that were cancelled, ever.
     pub cancelled: u64,
     /// When the oldest pending delivery was accepted or reopened.
     pub oldest_pending_at: Option<Timestamp>,
