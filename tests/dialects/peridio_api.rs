@@ -305,6 +305,11 @@ async fn secrets_roll_and_both_sign_until_the_old_one_ends() {
     assert!(verify_peridio(&received, &third), "without a time the old one ends at once");
     let longest = roll(json!({"webhook_ttl": 604_800})).await;
     assert_eq!(longest.len(), 32);
+    for _ in 0..3 {
+        roll(json!({"webhook_ttl": 60})).await;
+    }
+    let told = daemon.post(&format!("{}/roll_secret", path(&made)), json!({"webhook_ttl": 60})).await.expect(409);
+    assert_eq!(told, json!({"errors": {"detail": "too many secrets are valid at the same time"}}));
 }
 
 #[tokio::test]
@@ -407,8 +412,8 @@ async fn keys_reach_their_organizations_and_do_what_their_roles_say() {
     }
 }
 
-/// Credentials set through the native API were sent to whatever URL was written
-/// through this one, which does not show them.
+/// Whoever may write URLs here, but not see credentials, must not have those that
+/// the native API set sent to themselves.
 #[tokio::test]
 async fn credentials_do_not_move_to_another_host() {
     let daemon = daemon(ON).await;
