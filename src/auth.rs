@@ -134,6 +134,14 @@ impl Caller {
         self.organizations.is_none()
     }
 
+    /// The organization the key is for, where it names exactly one.
+    pub fn only_organization(&self) -> Option<&Name> {
+        match self.organizations.as_deref()? {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether the key is for `organization` or one above it. One that does not
     /// exist is reached by nobody but keys for all.
     pub fn reaches(&self, registry: &Registry, organization: &str) -> bool {
@@ -255,9 +263,12 @@ mod tests {
                 assert_eq!(caller.reaches(&registry, &organization.id), expected, "{own:?} {}", organization.id);
             }
             assert!(!caller.reaches_all() && !caller.reaches(&registry, "unknown"));
+            let only = (own == Some(&["acme"][..]) || own == Some(&["acme-eu"])).then(|| own.unwrap_or_default()[0]);
+            assert_eq!(caller.only_organization().map(|it| it.as_ref()), only, "{own:?}");
         }
         let all = caller(None);
         assert!(all.reaches_all() && all.reaches(&registry, "unknown") && all.reached(&registry).is_none());
+        assert_eq!(all.only_organization(), None);
     }
 
     #[test]

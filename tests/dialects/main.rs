@@ -15,6 +15,7 @@ mod examples;
 mod ferriskey_api;
 mod formats;
 mod hostile;
+mod peridio_api;
 mod vectors;
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -6,15 +6,17 @@
 //! Adding one is a file with a [`Vendor`] and a line in [`VENDORS`].
 
 mod ferriskey;
+mod peridio;
 
 use std::sync::Arc;
 
 use crate::auth::Role;
-use crate::dialect::Options;
+use crate::dialect::{ApiOptions, Options};
 use crate::http::{Method, Problem, Response};
-use crate::model::{Format, Name, Subscription};
+use crate::model::{Authentication, DEFAULT_ORGANIZATION, Format, Name, Settings, Subscription};
 
 use super::call::{Call, not_found};
+use super::mask::{is_credential, is_same_endpoint};
 use super::route::{Accepted, Access, Handler, Parameter, Route};
 
 /// One vendor's API.
@@ -34,7 +36,7 @@ pub(super) struct Vendor {
 }
 
 /// Every vendor.
-const VENDORS: &[&Vendor] = &[&ferriskey::VENDOR];
+const VENDORS: &[&Vendor] = &[&ferriskey::VENDOR, &peridio::VENDOR];
 
 /// The vendor whose API a path is of.
 pub(super) fn of(path: &str) -> Option<&'static Vendor> {
@@ -56,6 +58,16 @@ fn organization_of_path(call: &Call) -> Result<Name, Problem> {
     }
 }
 
+/// The organization of a call whose path names none, where it is reached: the one
+/// `named`, else the key's only one, else the configured one.
+fn organization_of_call(call: &Call, named: Option<&str>, options: &ApiOptions) -> Result<Name, Problem> {
+    let own = call.caller.only_organization();
+    let id = named.map(Name::from).or_else(|| own.cloned()).unwrap_or_else(|| options.organization.clone());
+    let registry = call.registry();
+    let is_there = registry.organization(&id).is_some() || *id == *DEFAULT_ORGANIZATION;
+    if is_there && call.caller.reaches(&registry, &id) { Ok(id) } else { Err(not_found("organization")) }
+}
+
 /// The subscriptions of an organization in a format, oldest first.
 fn listed(call: &Call, organization: &Name, format: Format) -> Vec<Arc<Subscription>> {
     let registry = call.registry();
@@ -72,6 +84,15 @@ fn found(call: &Call, organization: &Name, format: Format, id: &str) -> Option<A
 /// Whether a URL is what vendors' APIs take, whatever `allow_http` says.
 fn is_https(url: &str) -> bool {
     url.get(..8).is_some_and(|beginning| beginning.eq_ignore_ascii_case("https://"))
+}
+
+/// Whether writing `url` over `previous` would send credentials somewhere new that
+/// only the native API shows and writes.
+fn moves_credentials(previous: &Settings, url: &str) -> bool {
+    let has_credentials = previous.authentication != Authentication::None
+        || previous.tls.client_key_pem.is_some()
+        || previous.headers.iter().any(|(name, value)| is_credential(name, value));
+    has_credentials && !is_same_endpoint(&previous.url, url)
 }
 
 /// A route of a vendor's. What it reads and answers is described in
