@@ -87,11 +87,12 @@ fn is_https(url: &str) -> bool {
 }
 
 /// Whether writing `url` over `previous` would send credentials somewhere new that
-/// only the native API shows and writes.
-fn moves_credentials(previous: &Settings, url: &str) -> bool {
+/// only the native API shows and writes. `has_headers`: so does the vendor's API
+/// those of headers.
+fn moves_credentials(previous: &Settings, url: &str, has_headers: bool) -> bool {
     let has_credentials = previous.authentication != Authentication::None
         || previous.tls.client_key_pem.is_some()
-        || previous.headers.iter().any(|(name, value)| is_credential(name, value));
+        || !has_headers && previous.headers.iter().any(|(name, value)| is_credential(name, value));
     has_credentials && !is_same_endpoint(&previous.url, url)
 }
 

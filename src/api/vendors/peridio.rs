@@ -208,7 +208,7 @@ fn read(call: &Call, body: &Map<String, Value>, base: Settings, previous: Option
     if let Some(url) = url {
         if !is_https(url) {
             fields.fault("url", "must begin with https://");
-        } else if previous.is_some_and(|previous| moves_credentials(&previous.settings, url)) {
+        } else if previous.is_some_and(|previous| moves_credentials(&previous.settings, url, false)) {
             fields.fault("url", "leads elsewhere, and credentials were set for where it led: change it by /v1");
         }
     }
