@@ -143,6 +143,14 @@ impl Caller {
         }
     }
 
+    /// The organization that the key is for, where it is for one alone.
+    pub fn only_organization(&self) -> Option<&Name> {
+        match self.organizations.as_deref() {
+            Some([only]) => Some(only),
+            _ => None,
+        }
+    }
+
     /// Every organization the key reaches; none: all.
     pub fn reached(&self, registry: &Registry) -> Option<Vec<Name>> {
         let own = self.organizations.as_ref()?;
@@ -254,6 +262,14 @@ mod tests {
                 assert_eq!(caller.reaches(&registry, &organization.id), expected, "{own:?} {}", organization.id);
             }
             assert!(!caller.reaches_all() && !caller.reaches(&registry, "unknown"));
+        }
+        for (own, only) in [
+            (Some(&["acme"][..]), Some("acme")),
+            (Some(&["acme", "other"]), None),
+            (Some(&[]), None),
+            (None, None),
+        ] {
+            assert_eq!(caller(own).only_organization().map(AsRef::as_ref), only, "{own:?}");
         }
         let all = caller(None);
         assert!(all.reaches_all() && all.reaches(&registry, "unknown") && all.reached(&registry).is_none());

@@ -85,6 +85,8 @@ codes! {
     SecretRequired = "secret_required", 422, "A secret must be given anew";
     /// The test event was not answered with success.
     VerificationFailed = "verification_failed", 422, "The URL did not pass verification";
+    /// The key has made as many requests as it may for now.
+    TooManyRequests = "too_many_requests", 429, "The API key has made too many requests";
     /// A fault of ours.
     Internal = "internal", 500, "Something went wrong here";
     /// Too much is waiting to be written.
