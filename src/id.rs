@@ -171,6 +171,18 @@ impl Minter {
         }
     }
 
+    /// When the newest id says it was minted.
+    pub fn newest_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.millis)
+    }
+
+    /// The newest id.
+    pub fn newest(&self) -> EventId {
+        let high = u128::from(self.sequence >> 30) << 64;
+        let low = u128::from(self.sequence & 0x3fff_ffff) << 32;
+        EventId(u128::from(self.millis) << 80 | VERSION_7 | high | VARIANT | low)
+    }
+
     /// The next id. A new millisecond starts at a random place in the lower half
     /// of its sequence, so that ids do not tell how many events there were.
     pub fn mint(&mut self, now: Timestamp, random: u64) -> EventId {
@@ -183,9 +195,7 @@ impl Minter {
             self.millis += 1;
             self.sequence = 0;
         }
-        let high = u128::from(self.sequence >> 30) << 64;
-        let low = u128::from(self.sequence & 0x3fff_ffff) << 32;
-        EventId(u128::from(self.millis) << 80 | VERSION_7 | high | VARIANT | low)
+        self.newest()
     }
 }
 

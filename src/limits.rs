@@ -86,6 +86,9 @@ pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.
 pub const REPLAY_MAX: usize = 10_000;
+/// Replays and cancellations of many that are under way at the same time; of one
+/// subscription one.
+pub const BULK_JOBS_MAX: usize = 32;
 
 /// What is read of a receiver's answer.
 pub const RESPONSE_READ_BYTES_MAX: usize = 64 * 1024;
@@ -117,14 +120,23 @@ pub const TRIP_AFTER_FAILURES: u32 = 5;
 pub const PROBE_DELAY_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
 /// The longest pause between probes.
 pub const PROBE_DELAY_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+/// How long an attempt is put off that could not be made: its event was not to be
+/// read, or its subscription had just been disabled.
+pub const NOT_MADE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How far apart the store is asked to end what a disabled lane holds past its horizon.
+pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Outcomes of a lane that wait for their commit: more, and it starts no attempt.
 pub const LANE_UNSETTLED_MAX: usize = 256;
 /// Heads of a lane held in memory, unless twice its concurrency is more.
 pub const LANE_HEADS_MAX: usize = 64;
+/// Data of events that are read together with the heads of a backlog.
+pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of freshly accepted events held in memory for delivery.
 pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Commands waiting for the store's writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
+/// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].
+pub const WRITER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Commands that share one commit.
 pub const WRITER_GROUP_MAX: usize = 1000;
 /// Attempts kept of one delivery; the oldest go first.

@@ -307,6 +307,11 @@ impl Registry {
         self.ended.insert(lane, (id, organization));
     }
 
+    /// Forgets whose the lane of an ended subscription was.
+    pub fn remove_ended(&mut self, lane: Lane) {
+        self.ended.remove(&lane);
+    }
+
     /// The enabled subscriptions that get `event`, by number.
     pub fn matching<'a>(&'a self, event: &Event, rules: &[Rule]) -> Vec<&'a Arc<Subscription>> {
         let mut lanes = BTreeSet::new();
@@ -399,7 +404,7 @@ mod tests {
     fn organization(id: &str, parent: Option<&str>) -> Organization {
         let at = Timestamp::ZERO;
         let parent = parent.map(Name::from);
-        Organization { id: id.into(), name: String::new(), parent, created_at: at, updated_at: at }
+        Organization { id: id.into(), name: String::new(), parent, bytes_max: None, created_at: at, updated_at: at }
     }
 
     fn source(id: &str, organization: &str) -> Source {

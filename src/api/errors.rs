@@ -52,6 +52,7 @@ impl From<AcceptError> for Problem {
             AcceptError::Conflict { first } => {
                 Problem::new(Code::IdempotencyConflict).detail(detail).member("event", json!(first.to_string()))
             }
+            AcceptError::QuotaExceeded => Problem::new(Code::QuotaExceeded).detail(detail).retry_after(FULL_SECONDS),
             AcceptError::UnknownOrganization => Problem::new(Code::NotFound).detail(detail),
             AcceptError::Unsendable(message) => Problem::faults(vec![Fault::new("data", message)]),
         }
@@ -72,6 +73,7 @@ impl From<ChangeError> for Problem {
                 &format!("would make the tree deeper than {} levels", crate::limits::ORGANIZATION_DEPTH_MAX),
             ),
             ChangeError::InUse(_) => problem(Code::InUse),
+            ChangeError::EventsRetained => problem(Code::EventsRetained),
             ChangeError::ForeignSource(source) => {
                 fault("scope", &format!("names the source {source}, which is not of the subscription's organization"))
             }
@@ -79,6 +81,7 @@ impl From<ChangeError> for Problem {
             ChangeError::ManagedByFile => problem(Code::ManagedByFile),
             ChangeError::Stale => problem(Code::Stale),
             ChangeError::IdempotencyConflict => problem(Code::IdempotencyConflict),
+            ChangeError::Ended => problem(Code::Gone),
             ChangeError::TooManySecrets => problem(Code::TooManySecrets),
             ChangeError::Expired => {
                 problem(Code::Expired).errors(vec![Fault::new("expires_at", "has passed; enabling needs a later one")])
@@ -95,6 +98,7 @@ impl From<DeliveryError> for Problem {
             DeliveryError::NotFound => problem(Code::NotFound),
             DeliveryError::WrongState => problem(Code::WrongState),
             DeliveryError::NotEnabled => problem(Code::NotEnabled),
+            DeliveryError::UnderWay => problem(Code::UnderWay).retry_after(BUSY_SECONDS),
             DeliveryError::Write(error) => Problem::from(error),
         }
     }
@@ -114,6 +118,9 @@ mod tests {
             (Problem::from(ChangeError::UnknownOrganization("parent")), 422, "validation_failed"),
             (Problem::from(ChangeError::Cycle), 422, "validation_failed"),
             (Problem::from(ChangeError::InUse("sources")), 409, "in_use"),
+            (Problem::from(ChangeError::EventsRetained), 409, "events_retained"),
+            (Problem::from(AcceptError::QuotaExceeded), 429, "quota_exceeded"),
+            (Problem::from(ChangeError::Ended), 410, "gone"),
             (Problem::from(ChangeError::Stale), 412, "stale"),
             (Problem::from(ChangeError::TooManySecrets), 409, "too_many_secrets"),
             (Problem::from(ChangeError::ManagedByFile), 409, "managed_by_file"),
@@ -121,6 +128,7 @@ mod tests {
             (Problem::from(ChangeError::Write(WriteError::QueueFull)), 503, "busy"),
             (Problem::from(DeliveryError::WrongState), 409, "wrong_state"),
             (Problem::from(DeliveryError::NotEnabled), 409, "not_enabled"),
+            (Problem::from(DeliveryError::UnderWay), 409, "under_way"),
             (Problem::from(DeliveryError::NotFound), 404, "not_found"),
         ] {
             let value = problem.to_value();

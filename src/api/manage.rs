@@ -79,7 +79,7 @@ pub(super) async fn made_before(
         return Err(Problem::from(ChangeError::IdempotencyConflict));
     }
     let made = call.registry().subscription(id).cloned();
-    made.map(Some).ok_or_else(|| not_found("subscription"))
+    made.map(Some).ok_or_else(|| Problem::from(ChangeError::Ended))
 }
 
 /// Writes what `draft` makes of the subscription that `current` finds. `is_retried`:

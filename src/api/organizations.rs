@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::parse_size;
 use crate::http::{self, Code, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::limits::NAME_CHARS_MAX;
@@ -21,7 +22,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         .filter(|organization| after.as_deref().is_none_or(|after| *organization.id > *after))
         .filter(|organization| call.caller.reaches(&registry, &organization.id));
     let (rows, next) = take_page(reached, call.query.limit(), |organization| organization.id.to_string());
-    Ok(page(rows.into_iter().map(show).collect(), next))
+    Ok(page(rows.into_iter().map(|it| show(&call, it)).collect(), next))
 }
 
 /// `GET /v1/organizations/{id}`
@@ -31,27 +32,66 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 
 /// `PUT /v1/organizations/{id}`: the whole of it; without a `parent` it is a root.
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let (name, parent) = read(call.id(), &call.object()?)?;
+    let Given { name, parent, bytes_max } = read(call.id(), &call.object()?)?;
     let changed = call
         .change_as_seen(|| {
             let stood = may_put(&call, parent.as_ref())?;
-            let (id, name, parent) = (Name::from(call.id()), name.clone(), parent.clone());
-            Ok(Change::PutOrganization { id, name, parent, stood })
+            let bytes_max = share(&call, bytes_max)?;
+            let (id, may_inherit) = (Name::from(call.id()), call.caller.reaches_all());
+            let (name, parent) = (name.clone(), parent.clone());
+            Ok(Change::PutOrganization { id, name, parent, bytes_max, stood, may_inherit })
         })
         .await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
 
-/// A name and a parent.
-fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), Problem> {
+/// What the body of a PUT says.
+struct Given {
+    name: String,
+    parent: Option<Name>,
+    /// Said or not, and then whether there is a share.
+    bytes_max: Option<Option<u64>>,
+}
+
+fn read(id: &str, body: &Map<String, Value>) -> Result<Given, Problem> {
     let faults = Faults::new();
     faults.extend(id_fault("id", id));
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["id", "created_at", "updated_at"]);
+    fields.ignore(&["id", "live_bytes", "created_at", "updated_at"]);
     let name = line(&fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
     let parent = id_field(&fields, "parent").map(Name::from);
+    let bytes_max = read_share(&fields);
     fields.finish();
-    judged(faults, (name, parent))
+    judged(faults, Given { name, parent, bytes_max })
+}
+
+/// `max_bytes`: a size or a number of bytes; `null` and, as in the configuration, 0: none.
+fn read_share(fields: &Fields<'_>) -> Option<Option<u64>> {
+    let bytes = match fields.raw("max_bytes")? {
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => parse_size(text),
+        _ => None,
+    };
+    if bytes.is_none() {
+        fields.fault("max_bytes", "must be a size such as \"64 MiB\", a number of bytes, or null");
+    }
+    bytes.map(|bytes| Some(bytes).filter(|bytes| *bytes > 0))
+}
+
+/// The share that the organization gets. Only keys for all organizations change it,
+/// or those that have one could widen it; others leave it as it is.
+fn share(call: &Call, given: Option<Option<u64>>) -> Result<Option<u64>, Problem> {
+    let current = call.registry().organization(call.id()).and_then(|organization| organization.bytes_max);
+    if call.caller.reaches_all() {
+        return Ok(given.flatten());
+    }
+    match given {
+        Some(wanted) if wanted != current => {
+            Err(Problem::new(Code::Forbidden).detail("changing max_bytes needs a key for all organizations"))
+        }
+        _ => Ok(current),
+    }
 }
 
 /// Whether the caller may have the organization of the path below `parent`: one
@@ -97,16 +137,20 @@ pub(super) async fn make_first_named(call: &Call, organization: &Name) -> Result
 fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
     let registry = call.registry();
     match registry.organization(call.id()) {
-        Some(organization) if call.caller.reaches(&registry, call.id()) => Ok(http::json(status, &show(organization))),
+        Some(organization) if call.caller.reaches(&registry, call.id()) => {
+            Ok(http::json(status, &show(call, organization)))
+        }
         _ => Err(not_found("organization")),
     }
 }
 
-fn show(organization: &Organization) -> Value {
+fn show(call: &Call, organization: &Organization) -> Value {
     json!({
         "id": organization.id.as_ref(),
         "name": organization.name,
         "parent": organization.parent.as_deref(),
+        "max_bytes": organization.bytes_max,
+        "live_bytes": call.state.store.organization_bytes(&organization.id),
         "created_at": organization.created_at.to_string(),
         "updated_at": organization.updated_at.to_string(),
     })

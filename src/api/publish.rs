@@ -26,7 +26,7 @@ pub(super) async fn one(call: Call) -> Result<Response, Problem> {
     let key = call.header_text("idempotency-key")?;
     let given = read(&call.body)?;
     let mut event = own(&call, given)?;
-    event.idempotency_key = key.or(event.idempotency_key);
+    event.idempotency_key = key;
     organizations::make_first_named(&call, &event.organization).await?;
     let accepted = call.state.store.accept(vec![event]).await?.into_iter().next();
     let accepted = accepted.ok_or_else(|| Problem::new(Code::Internal))??;
@@ -125,7 +125,7 @@ fn own(call: &Call, given: Given) -> Result<NewEvent, Problem> {
         source: given.source.map(Name::from),
         subject: given.subject,
         occurred_at: given.occurred_at,
-        idempotency_key: given.event_id.clone(),
+        idempotency_key: None,
         event_id: given.event_id,
         data: given.data,
     })

@@ -18,7 +18,9 @@ pub(super) async fn replay(call: Call) -> Result<Response, Problem> {
     let lane = call.subscription()?.number;
     let replay = read_replay(&call.object()?, lane)?;
     let done = call.state.store.replay(&call.caller.name, replay).await?;
-    Ok(http::json(StatusCode::ACCEPTED, &json!({"deliveries": done.deliveries, "more": done.more})))
+    let next_since = done.next_since.map(|at| at.to_string());
+    let answer = json!({"deliveries": done.deliveries, "more": next_since.is_some(), "next_since": next_since});
+    Ok(http::json(StatusCode::ACCEPTED, &answer))
 }
 
 /// `POST /v1/subscriptions/{id}/cancel`

@@ -13,6 +13,7 @@ mod load;
 mod read;
 
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
+pub use read::parse_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

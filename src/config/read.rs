@@ -192,7 +192,8 @@ fn size(fields: &Fields<'_>, name: &'static str, range: std::ops::RangeInclusive
     range.contains(&bytes).then_some(bytes)
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Reads a size such as `64 MiB`, or bytes without a unit.
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     let unit_bytes = match unit.trim_start() {

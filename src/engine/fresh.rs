@@ -1,5 +1,5 @@
-//! Events just accepted, kept in memory so that their first attempts need not
-//! read them. Bounded in bytes: the oldest go first, because those are the ones
+//! Events just accepted, and those read with the heads of a backlog, kept in memory
+//! so that the next attempts need not read them. Bounded in bytes: the oldest go first, because those are the ones
 //! that wait on lanes that do not move.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,10 @@ fn weight(event: &Event) -> usize {
 impl Fresh {
     /// Keeps an event that will be asked for `times` times.
     pub(super) fn put(&mut self, event: Arc<Event>, times: usize) {
+        if let Some((_, more)) = self.events.get_mut(&event.id) {
+            *more += times;
+            return;
+        }
         self.bytes += weight(&event);
         self.events.insert(event.id, (event, times));
         while self.bytes > FRESH_BYTES_MAX

@@ -5,7 +5,7 @@
 mod fresh;
 mod news;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +20,12 @@ use crate::dialect;
 use crate::id::{EventId, Lane};
 use crate::metrics::Metrics;
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
     Subscription,
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
 use crate::store::command::{Change, ChangeError, DeliveryError};
+use crate::store::query::{Backlog, ReadError};
 use crate::store::{Notice, Settle, Store};
 use crate::time::{Clock, Timestamp};
 
@@ -59,6 +60,8 @@ pub struct Engine {
     work: JoinSet<Work>,
     /// What the attempts in flight are of, so that one that panics is still known.
     in_flight: HashMap<Id, (Lane, Head, Timestamp)>,
+    /// What the store was asked for that would be lost with the process.
+    asked: HashSet<Id>,
 }
 
 /// Something that was done beside the loop.
@@ -73,9 +76,14 @@ enum Work {
         generation: u64,
         heads: Vec<Head>,
         exhausted: bool,
+        events: Vec<Event>,
     },
-    /// The store could not be read.
+    /// The store could not be read, a moment ago.
     NotLoaded(Lane),
+    /// The store could not be asked to end what is past its horizon.
+    NotExpired(Lane),
+    /// So many failed deliveries of a lane could not be told of.
+    NotTold(Lane, u64),
     Asked,
 }
 
@@ -112,11 +120,13 @@ impl Engine {
             news: FailureNews::default(),
             work: JoinSet::new(),
             in_flight: HashMap::new(),
+            asked: HashSet::new(),
         }
     }
 
-    /// Runs until `stop` says so; then waits for what is in flight, at most the
-    /// configured drain, and records what it has to cut off. `reloaded` changes
+    /// Runs until `stop` says so; then waits for what is in flight and for what the
+    /// store was asked for, at most the configured drain, and records what it has to
+    /// cut off. `reloaded` changes
     /// whenever another configuration is in force.
     pub async fn run(
         mut self,
@@ -148,17 +158,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets what is in flight end; cuts off what takes too long.
+    /// Lets what is in flight end, and what it led to be written; cuts off what takes
+    /// too long. What has ended by then is taken in first.
     async fn drain(&mut self, notices: &mut mpsc::Receiver<Notice>) {
         self.step(Input::Hold(true), None);
         let deadline = tokio::time::Instant::now() + self.config.current().service.drain;
-        while !self.in_flight.is_empty() {
+        while !self.in_flight.is_empty() || !self.asked.is_empty() {
             tokio::select! {
+                biased;
                 Some(done) = self.work.join_next_with_id() => self.worked(done),
+                () = tokio::time::sleep_until(deadline) => break,
                 // What is committed meanwhile changes nothing that is still to be done,
                 // but it must be taken in, or the writer would wait.
                 Some(_) = notices.recv() => {}
-                () = tokio::time::sleep_until(deadline) => break,
             }
         }
         let ended_at = self.clock.now();
@@ -182,8 +194,8 @@ impl Engine {
 
     fn set_lane(&mut self, subscription: &Subscription, config: &Config) {
         let lane = subscription.number;
-        // What cannot be told is looked for.
-        let has_backlog = self.store.has_pending(lane).unwrap_or(true);
+        // What cannot be told is looked for. Of a lane that is known, so is what it has.
+        let has_backlog = !self.scheduler.knows(lane) && self.store.has_pending(lane).unwrap_or(true);
         let consecutive_failures = self.store.stats(lane).consecutive_failures;
         let settings = Box::new(lane_settings(subscription, config));
         self.step(Input::LaneSet { lane, settings, consecutive_failures, has_backlog }, None);
@@ -216,6 +228,7 @@ impl Engine {
                 self.performer.forget(lane);
                 self.step(Input::LaneRemoved(lane), None);
             }
+            Notice::OverShare(organization) => self.relieve(&organization),
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
                 self.set_all_lanes();
@@ -225,15 +238,24 @@ impl Engine {
     }
 
     fn worked(&mut self, done: Result<(Id, Work), JoinError>) {
+        self.asked.remove(&done.as_ref().map_or_else(JoinError::id, |(id, _)| *id));
         match done {
             Ok((id, Work::Attempted { lane, head, made })) => {
                 let began_at = self.in_flight.remove(&id).map_or(head.due, |(_, _, began_at)| began_at);
                 self.attempted(lane, head, began_at, made);
             }
-            Ok((_, Work::Loaded { lane, generation, heads, exhausted })) => {
+            Ok((_, Work::Loaded { lane, generation, heads, exhausted, events })) => {
+                for event in events {
+                    self.fresh.put(Arc::new(event), 1);
+                }
                 self.step(Input::Loaded { lane, generation, heads, exhausted }, None);
             }
             Ok((_, Work::NotLoaded(lane))) => self.step(Input::Reset(lane), None),
+            Ok((_, Work::NotExpired(lane))) => {
+                // It may hold anything: it is asked for again.
+                self.step(Input::Expired { lane, oldest_opened_at: Some(Timestamp::ZERO) }, None);
+            }
+            Ok((_, Work::NotTold(lane, count))) => self.news.failed(lane, count),
             Ok((_, Work::Asked)) => {}
             Err(error) => {
                 if let Some((lane, head, began_at)) = self.in_flight.remove(&error.id()) {
@@ -287,25 +309,24 @@ impl Engine {
         let now = self.clock.now();
         let random = &mut self.random;
         let actions = self.scheduler.step(now, &mut || random.random::<f64>(), input);
+        // A failing delivery of an operational event never makes another, be it by its
+        // own end or by what it means for its lane.
+        let is_operational = attempt.as_ref().is_some_and(|(_, is_operational)| *is_operational);
         for action in actions {
             match action {
                 Action::Attempt(lane, head) => self.start_attempt(lane, head, now),
                 Action::Load { lane, after, limit, generation } => self.load(lane, after, limit, generation),
                 Action::Settle { lane, head, settlement, consecutive_failures } => {
-                    let Some((attempt, is_operational)) = attempt.take() else { continue };
-                    // A failing delivery of an operational event never makes another.
+                    let Some((attempt, _)) = attempt.take() else { continue };
                     if settlement == Settlement::Failed && !is_operational {
                         self.news.failed(lane, 1);
                     }
                     self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures });
                 }
-                Action::Expire { lane, opened_until } => self.ask(move |store| async move {
-                    matches!(store.expire(lane, opened_until).await, Err(DeliveryError::Write(_)))
-                }),
-                Action::Disable { lane, reason, last } => self.disable(lane, reason, last),
-                Action::Failing(lane) => self.ask(move |store| async move {
-                    store.tell(lane, "posthaste.subscription.failing", serde_json::json!({})).await.is_err()
-                }),
+                Action::Expire { lane, opened_until } => self.expire(lane, opened_until),
+                Action::Disable { lane, reason, last } => self.disable(lane, reason, last, is_operational),
+                Action::Failing(_) if is_operational => {}
+                Action::Failing(lane) => self.tell_failing(lane),
             }
         }
     }
@@ -318,33 +339,71 @@ impl Engine {
     }
 
     fn load(&mut self, lane: Lane, after: Option<Key>, limit: usize, generation: u64) {
-        let store = self.store.clone();
-        self.work.spawn_blocking(move || match store.pending(lane, after, limit) {
-            Ok((heads, exhausted)) => Work::Loaded { lane, generation, heads, exhausted },
-            Err(_) => Work::NotLoaded(lane),
+        let (store, due_until) = (self.store.clone(), self.clock.now());
+        self.work.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || store.backlog(lane, after, limit, due_until)).await;
+            if let Ok(Ok(Backlog { heads, exhausted, events })) = read {
+                return Work::Loaded { lane, generation, heads, exhausted, events };
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            Work::NotLoaded(lane)
         });
     }
 
-    fn disable(&mut self, lane: Lane, reason: StatusReason, last: Option<FailureCode>) {
+    fn expire(&mut self, lane: Lane, opened_until: Timestamp) {
+        let store = self.store.clone();
+        self.work.spawn(async move {
+            match store.expire(lane, opened_until).await {
+                Err(DeliveryError::Write(_)) => Work::NotExpired(lane),
+                _ => Work::Asked,
+            }
+        });
+    }
+
+    /// Disables a subscription, as soon as the store can. `silently`: no operational
+    /// event says so.
+    fn disable(&mut self, lane: Lane, reason: StatusReason, last: Option<FailureCode>, silently: bool) {
         let Some(id) = self.store.registry().lane(lane).map(|subscription| subscription.id) else { return };
         let status = if reason == StatusReason::Expired { Status::Disabled } else { Status::DisabledDueToErrors };
         tracing::warn!(%lane, subscription = %id, %reason, "subscription disabled");
-        self.ask(move |store| async move {
+        let silently = silently && reason != StatusReason::Expired;
+        let store = self.store.clone();
+        self.ask(async move {
             let detail = last.map(|code| code.as_str().to_owned()).unwrap_or_default();
-            let change = Change::SetStatus { id, status, reason, detail, version: None };
-            matches!(store.change("posthaste", change).await, Err(ChangeError::Write(_)))
+            loop {
+                let detail = detail.clone();
+                let change = if silently {
+                    Change::DisableSilently { id, reason, detail }
+                } else {
+                    Change::SetStatus { id, status, reason, detail, version: None }
+                };
+                match store.change("posthaste", change).await {
+                    Err(ChangeError::Write(_)) => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+                    _ => return Work::Asked,
+                }
+            }
         });
     }
 
-    /// Asks the store for something until it could: `request` answers whether to ask again.
-    fn ask<F>(&mut self, request: impl Fn(Store) -> F + Send + 'static)
-    where
-        F: Future<Output = bool> + Send,
-    {
+    /// An organization is over its share: of its tripped lanes the one with the most
+    /// pending takes no more, so that one dead endpoint does not stop its neighbours.
+    fn relieve(&mut self, organization: &Name) {
+        let tripped: Vec<Lane> = {
+            let registry = self.store.registry();
+            let of_it =
+                registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
+        };
+        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {
+            self.disable(lane, StatusReason::Backlog, None, false);
+        }
+    }
+
+    fn tell_failing(&mut self, lane: Lane) {
         let store = self.store.clone();
-        self.work.spawn(async move {
-            while request(store.clone()).await {
-                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        self.ask(async move {
+            if let Err(error) = store.tell(lane, "posthaste.subscription.failing", serde_json::json!({})).await {
+                tracing::warn!(%lane, %error, "that the subscription fails could not be told");
             }
             Work::Asked
         });
@@ -352,11 +411,21 @@ impl Engine {
 
     fn tell_failures(&mut self) {
         for (lane, count) in self.news.take_due(self.clock.now()) {
-            self.ask(move |store| async move {
+            let store = self.store.clone();
+            self.ask(async move {
                 let facts = serde_json::json!({"count": count});
-                store.tell(lane, "posthaste.delivery.failed", facts).await.is_err()
+                match store.tell(lane, "posthaste.delivery.failed", facts).await {
+                    Ok(()) => Work::Asked,
+                    Err(_) => Work::NotTold(lane, count),
+                }
             });
         }
+    }
+
+    /// Asks the store for what a stop waits for.
+    fn ask(&mut self, request: impl Future<Output = Work> + Send + 'static) {
+        let handle = self.work.spawn(request);
+        self.asked.insert(handle.id());
     }
 }
 
@@ -367,7 +436,12 @@ async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, fre
         None => {
             let store = store.clone();
             let read = tokio::task::spawn_blocking(move || store.plain_event(head.event)).await;
-            read.ok().and_then(Result::ok).flatten().map(Arc::new)
+            match read {
+                // The store's fault, and none of the delivery's.
+                Ok(Err(ReadError)) => return Work::Attempted { lane, head, made: None },
+                Ok(Ok(event)) => event.map(Arc::new),
+                Err(_) => None,
+            }
         }
     };
     let subscription = store.registry().lane(lane).filter(|subscription| subscription.is_enabled()).cloned();
@@ -427,3 +501,6 @@ async fn wait_until(clock: &Clock, set: &Notify, at: Option<Timestamp>) {
     }
     tokio::time::sleep(at.since(clock.now()).min(LOOK_EVERY)).await;
 }
+
+#[cfg(test)]
+mod tests;

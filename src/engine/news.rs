@@ -30,6 +30,13 @@ impl FailureNews {
 
     /// What is to be told now. Lanes with nothing to tell are forgotten in time.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<(Lane, u64)> {
+        // By a clock that was set back since they lie too far ahead.
+        while let Some((at, lane)) = self.due.last().copied()
+            && at > now + TELL_EVERY
+        {
+            self.due.pop_last();
+            self.due.insert((now + TELL_EVERY, lane));
+        }
         let mut told = Vec::new();
         while let Some((at, lane)) = self.due.first().copied()
             && at <= now
@@ -71,5 +78,19 @@ mod tests {
         assert_eq!(news.take_due(start + TELL_EVERY * 2), []);
         assert_eq!(news.next_due(), None);
         assert!(news.lanes.is_empty());
+    }
+
+    /// After a step back of the clock nothing was told for its length.
+    #[test]
+    fn a_clock_that_is_set_back_silences_nothing() {
+        let start = Timestamp::from_millis(1_000_000_000);
+        let mut news = FailureNews::default();
+        news.failed(Lane(1), 1);
+        news.take_due(start);
+        news.failed(Lane(1), 2);
+        let back = start - Duration::from_secs(86_400);
+        assert_eq!(news.take_due(back), []);
+        assert_eq!(news.next_due(), Some(back + TELL_EVERY));
+        assert_eq!(news.take_due(back + TELL_EVERY), [(Lane(1), 2)]);
     }
 }

@@ -57,6 +57,8 @@ codes! {
     RequestTimeout = "request_timeout", 408, "The request took too long to arrive";
     /// The entry came with the program.
     BuiltIn = "built_in", 409, "The entry is built in and cannot be changed";
+    /// Events of an earlier organization of that id are there.
+    EventsRetained = "events_retained", 409, "Events of an earlier organization of this id are still retained";
     /// The same key came with other content before.
     IdempotencyConflict = "idempotency_conflict", 409, "The idempotency key was used with other content";
     /// Something still belongs to it.
@@ -67,8 +69,12 @@ codes! {
     NotEnabled = "not_enabled", 409, "The subscription is not enabled";
     /// A sixth secret would be valid.
     TooManySecrets = "too_many_secrets", 409, "Too many secrets are valid at the same time";
+    /// The same kind of bulk work is being done on it already.
+    UnderWay = "under_way", 409, "A replay or cancellation of it is under way";
     /// The object's state does not allow it.
     WrongState = "wrong_state", 409, "Its state does not allow this";
+    /// What the same request made before was deleted since.
+    Gone = "gone", 410, "What this request made was deleted since";
     /// `If-Match` names another version.
     Stale = "stale", 412, "It was changed meanwhile";
     /// The body is over its limit.
@@ -85,6 +91,8 @@ codes! {
     SecretRequired = "secret_required", 422, "A secret must be given anew";
     /// The test event was not answered with success.
     VerificationFailed = "verification_failed", 422, "The URL did not pass verification";
+    /// The organization's share of the storage is used up.
+    QuotaExceeded = "quota_exceeded", 429, "The organization's share of the storage is used up";
     /// The key has made as many requests as it may for now.
     TooManyRequests = "too_many_requests", 429, "The API key has made too many requests";
     /// A fault of ours.

@@ -17,6 +17,8 @@ pub struct Organization {
     pub name: String,
     /// The organization above it; a root has none.
     pub parent: Option<Name>,
+    /// Its share: bytes of its retained events at which its publishing is refused.
+    pub bytes_max: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -121,10 +123,17 @@ pub struct NewEvent {
     pub occurred_at: Option<Timestamp>,
     /// See [`Event::event_id`].
     pub event_id: Option<String>,
-    /// What makes publishing idempotent: the `Idempotency-Key`, else `event_id`.
+    /// The `Idempotency-Key`, which makes publishing idempotent; without one `event_id` does.
     pub idempotency_key: Option<String>,
     /// See [`Event::data`].
     pub data: Json,
+}
+
+impl NewEvent {
+    /// The bytes of memory that it takes while it waits, about.
+    pub fn weight(&self) -> usize {
+        size_of::<NewEvent>() + self.data.as_bytes().len()
+    }
 }
 
 #[cfg(test)]

@@ -65,10 +65,18 @@ impl Breaker {
         };
     }
 
+    /// An attempt ended at `now` that says nothing of the endpoint: the next probe is
+    /// no nearer for it.
+    pub(super) fn learned_nothing(&mut self, now: Timestamp) {
+        if let Breaker::Tripped { probe_at, delay } = self {
+            *probe_at = (*probe_at).max(now + *delay);
+        }
+    }
+
     /// The clock was set back to `now`.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
-        if let Breaker::Tripped { probe_at, .. } = self {
-            *probe_at = (*probe_at).min(now + PROBE_DELAY_MAX);
+        if let Breaker::Tripped { probe_at, delay } = self {
+            *probe_at = (*probe_at).min(now + *delay);
         }
     }
 }

@@ -5,18 +5,20 @@
 //! `heads` or `busy`; where `more` is false, every pending row is. A row that
 //! comes in beyond the window is left to the store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::id::EventId;
-use crate::limits::{LANE_HEADS_MAX, LANE_UNSETTLED_MAX};
+use crate::limits::{EXPIRY_ASKED_EVERY, LANE_HEADS_MAX, LANE_UNSETTLED_MAX, NOT_MADE_PAUSE};
 use crate::model::{Head, Key};
 use crate::time::Timestamp;
 
 use super::LaneSettings;
 use super::blame::Blame;
 use super::breaker::Breaker;
+use super::heads::Heads;
 use super::rate::Rate;
+use super::turns::Place;
 
 /// Whether a lane may start an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +32,15 @@ pub(super) enum Admission {
 }
 
 /// A delivery whose attempt is in flight or whose outcome is not committed yet.
-enum Busy {
-    InFlight(Head),
-    Unsettled(Key),
+struct Busy {
+    /// As it stood before the attempt.
+    head: Head,
+    in_flight: bool,
+    /// Whether the link was known to be up when the attempt began.
+    link_was_up: bool,
+    /// Its new row, where it was ended and opened again meanwhile: that one's turn
+    /// comes after the old one's outcome.
+    reopened: Option<Head>,
 }
 
 /// A read of the store that is under way.
@@ -55,13 +63,15 @@ pub(super) struct LaneState {
     pub(super) last_failed: bool,
     /// Attempts in flight.
     pub(super) in_flight: u32,
-    /// Whether the lane stands in a queue of those that can run.
-    pub(super) queued: bool,
+    /// Where the lane stands among those that can run.
+    pub(super) place: Option<Place>,
     /// The timer that is set for it.
     pub(super) wake: Option<Timestamp>,
     rate: Rate,
-    heads: BTreeMap<Key, ReadyHead>,
+    heads: Heads,
     busy: HashMap<EventId, Busy>,
+    /// Until when attempts are put off that were not made.
+    put_off: HashMap<EventId, Timestamp>,
     more: bool,
     loaded_through: Option<Key>,
     loading: Option<Loading>,
@@ -69,19 +79,14 @@ pub(super) struct LaneState {
     /// No pending delivery was opened before this; none: nothing is pending.
     oldest_opened_at: Option<Timestamp>,
     expiring: Option<Expiring>,
+    /// When the store was last asked to end what is past its horizon.
+    expiry_asked_at: Option<Timestamp>,
 }
 
 /// The store is ending what is past its horizon.
 struct Expiring {
     /// The oldest opening that came in meanwhile.
     opened_meanwhile: Option<Timestamp>,
-}
-
-/// A head, and when it may run: its due time, unless that was made by a clock
-/// that has been set back since.
-struct ReadyHead {
-    head: Head,
-    ready_at: Timestamp,
 }
 
 impl LaneState {
@@ -93,17 +98,19 @@ impl LaneState {
             paused_until: Timestamp::ZERO,
             last_failed: false,
             in_flight: 0,
-            queued: false,
+            place: None,
             wake: None,
             rate: Rate::default(),
-            heads: BTreeMap::new(),
+            heads: Heads::default(),
             busy: HashMap::new(),
+            put_off: HashMap::new(),
             more: has_backlog,
             loaded_through: None,
             loading: None,
             generation: 0,
             oldest_opened_at: has_backlog.then_some(Timestamp::ZERO),
             expiring: None,
+            expiry_asked_at: None,
         }
     }
 
@@ -118,9 +125,6 @@ impl LaneState {
         self.oldest_opened_at = earlier(self.oldest_opened_at);
         if let Some(expiring) = &mut self.expiring {
             expiring.opened_meanwhile = earlier(expiring.opened_meanwhile);
-        }
-        if self.busy.contains_key(&head.event) {
-            return;
         }
         if self.more && self.loaded_through.is_none_or(|through| head.key() > through) {
             let window = self.window();
@@ -138,12 +142,22 @@ impl LaneState {
     }
 
     fn hold_head(&mut self, now: Timestamp, head: Head) {
-        let ready_at = ready_at(&head, head.due, now, self.settings.retry.delay_longest());
-        self.heads.insert(head.key(), ReadyHead { head, ready_at });
+        if let Some(busy) = self.busy.get_mut(&head.event) {
+            if busy.head.key() != head.key() {
+                busy.reopened = Some(head);
+            }
+            return;
+        }
+        let due = ready_at(&head, head.due, now, self.settings.retry.delay_longest());
+        let put_off = self.put_off.get(&head.event).copied();
+        self.heads.insert(head, due.max(put_off.unwrap_or(Timestamp::ZERO)));
         if self.heads.len() > self.window() {
             self.heads.pop_last();
             self.more = true;
-            self.loaded_through = self.heads.last_key_value().map(|(key, _)| *key);
+            self.loaded_through = self.heads.last_key();
+            // It reads on from where the window ended, and would leave a gap.
+            self.loading = None;
+            self.generation += 1;
         }
     }
 
@@ -169,9 +183,7 @@ impl LaneState {
         }
         self.more = !exhausted || loading.overflowed;
         for head in rows.iter().filter(|head| !loading.gone.contains(&head.key())) {
-            if !self.busy.contains_key(&head.event) {
-                self.hold_head(now, *head);
-            }
+            self.hold_head(now, *head);
         }
         for head in &loading.arrived {
             self.admit(now, *head);
@@ -185,11 +197,24 @@ impl LaneState {
         self.generation += 1;
         self.more = true;
         self.loaded_through = None;
+        for busy in self.busy.values_mut() {
+            busy.reopened = None;
+        }
+    }
+
+    /// The store is back: what it did meanwhile was not told.
+    pub(super) fn resumed(&mut self) {
+        self.reset();
+        self.expiring = None;
+        self.oldest_opened_at = Some(Timestamp::ZERO);
     }
 
     /// A row is no more.
     pub(super) fn removed(&mut self, key: Key) {
-        self.heads.remove(&key);
+        self.heads.remove(key);
+        if let Some(busy) = self.busy.get_mut(&key.1) {
+            busy.reopened = busy.reopened.filter(|head| head.key() != key);
+        }
         if let Some(loading) = &mut self.loading {
             loading.arrived.retain(|head| head.key() != key);
             loading.gone.insert(key);
@@ -198,12 +223,14 @@ impl LaneState {
 
     /// An outcome is committed; `next`: where its delivery stands now.
     pub(super) fn settled(&mut self, now: Timestamp, event: EventId, next: Option<Head>) {
-        if let Some(Busy::Unsettled(key)) = self.busy.get(&event) {
-            let key = *key;
-            self.busy.remove(&event);
-            self.removed(key);
+        let mut reopened = None;
+        if self.busy.get(&event).is_some_and(|busy| !busy.in_flight)
+            && let Some(busy) = self.busy.remove(&event)
+        {
+            self.removed(busy.head.key());
+            reopened = busy.reopened;
         }
-        if let Some(head) = next {
+        for head in reopened.into_iter().chain(next) {
             self.admit(now, head);
         }
     }
@@ -212,22 +239,28 @@ impl LaneState {
         self.expiring.is_none() && self.oldest_opened_at.is_some_and(|oldest| oldest <= opened_until)
     }
 
-    /// Up to which opening what a disabled subscription holds is past its horizon.
-    pub(super) fn wants_expiry(&mut self, now: Timestamp) -> Option<Timestamp> {
+    /// When the store is to be asked to end what a disabled subscription holds past
+    /// its horizon. It looks through the whole lane: not each time that one more is.
+    fn expiry_at(&self) -> Option<Timestamp> {
         if self.settings.enabled || self.expiring.is_some() {
             return None;
         }
-        let oldest = self.oldest_opened_at?;
-        if self.settings.retry.horizon(oldest) > now {
-            return None;
-        }
-        self.begin_expiry();
+        let horizon = self.settings.retry.horizon(self.oldest_opened_at?);
+        Some(self.expiry_asked_at.map_or(horizon, |asked_at| horizon.max(asked_at + EXPIRY_ASKED_EVERY)))
+    }
+
+    /// Up to which opening what a disabled subscription holds is past its horizon,
+    /// where the store is to be asked to end it now.
+    pub(super) fn wants_expiry(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.expiry_at().filter(|at| *at <= now)?;
+        self.begin_expiry(now);
         Some(now - self.settings.retry.give_up_after)
     }
 
     /// The store is asked to end what is past its horizon.
-    pub(super) fn begin_expiry(&mut self) {
+    pub(super) fn begin_expiry(&mut self, now: Timestamp) {
         self.expiring = Some(Expiring { opened_meanwhile: None });
+        self.expiry_asked_at = Some(now);
     }
 
     /// The store has ended what was past its horizon.
@@ -243,9 +276,8 @@ impl LaneState {
         if !self.settings.enabled || full || self.breaker.is_tripped() && self.in_flight > 0 {
             return Admission::No;
         }
-        let Some(first) = self.heads.values().next() else { return Admission::No };
-        let at = first
-            .ready_at
+        let Some(ready_at) = self.heads.ready_at() else { return Admission::No };
+        let at = ready_at
             .max(self.paused_until)
             .max(self.rate.next_at(self.settings.rate_per_second))
             .max(self.breaker.probe_at().unwrap_or(Timestamp::ZERO));
@@ -255,40 +287,37 @@ impl LaneState {
     /// When the lane must be looked at again: for an attempt, for its expiry, for
     /// the horizon of what it holds.
     pub(super) fn wake_for_itself(&self, attempt_at: Option<Timestamp>) -> Option<Timestamp> {
-        let own = if self.settings.enabled {
-            self.settings.expires_at
-        } else if self.expiring.is_some() {
-            None
-        } else {
-            self.oldest_opened_at.map(|oldest| self.settings.retry.horizon(oldest))
-        };
+        let own = if self.settings.enabled { self.settings.expires_at } else { self.expiry_at() };
         match (attempt_at, own) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
     }
 
-    pub(super) fn begin_attempt(&mut self, now: Timestamp) -> Option<Head> {
-        let (_, ReadyHead { head, .. }) = self.heads.pop_first()?;
+    pub(super) fn begin_attempt(&mut self, now: Timestamp, link_was_up: bool) -> Option<Head> {
+        let head = self.heads.pop_ready()?;
         self.rate.take(now, self.settings.rate_per_second);
         self.in_flight += 1;
-        self.busy.insert(head.event, Busy::InFlight(head));
+        self.busy.insert(head.event, Busy { head, in_flight: true, link_was_up, reopened: None });
         Some(head)
     }
 
-    /// The attempt ended: its delivery waits for its outcome to be committed.
-    pub(super) fn end_attempt(&mut self, event: EventId) -> Option<Head> {
-        let busy = self.busy.get_mut(&event)?;
-        let Busy::InFlight(head) = *busy else { return None };
-        *busy = Busy::Unsettled(head.key());
+    /// The attempt ended: its delivery waits for its outcome to be committed. Answers
+    /// also whether the link was known to be up when it began.
+    pub(super) fn end_attempt(&mut self, event: EventId) -> Option<(Head, bool)> {
+        let busy = self.busy.get_mut(&event).filter(|busy| busy.in_flight)?;
+        busy.in_flight = false;
         self.in_flight -= 1;
-        Some(head)
+        Some((busy.head, busy.link_was_up))
     }
 
-    /// The attempt was not made after all.
-    pub(super) fn put_back(&mut self, now: Timestamp, head: Head) {
-        self.busy.remove(&head.event);
-        self.admit(now, head);
+    /// The attempt was not made after all. Its row may be gone, so that it is read
+    /// anew; if it is there, it is not tried at once.
+    pub(super) fn not_made(&mut self, now: Timestamp, event: EventId) {
+        self.busy.remove(&event);
+        self.put_off.retain(|_, until| *until > now);
+        self.put_off.insert(event, now + NOT_MADE_PAUSE);
+        self.reset();
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -303,16 +332,19 @@ impl LaneState {
         self.breaker = Breaker::default();
         self.blame = Blame::default();
         self.paused_until = Timestamp::ZERO;
+        self.put_off.clear();
     }
 
     /// The clock was set back to `now`.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
         let longest = self.settings.retry.delay_longest();
-        for ready in self.heads.values_mut() {
-            ready.ready_at = ready_at(&ready.head, ready.ready_at, now, longest);
+        self.heads.reschedule(|head, at| ready_at(head, at, now, longest));
+        for until in self.put_off.values_mut() {
+            *until = (*until).min(now + NOT_MADE_PAUSE);
         }
+        self.expiry_asked_at = self.expiry_asked_at.map(|asked_at| asked_at.min(now));
         self.paused_until = self.paused_until.min(now + self.settings.retry.max_delay);
-        self.rate.pull_in(now, longest);
+        self.rate.pull_in(now, self.settings.rate_per_second);
         self.breaker.pull_in(now);
         self.blame.pull_in(now);
     }

@@ -9,18 +9,22 @@
 //! Lanes that can run take turns, one attempt each.
 //!
 //! - `lane.rs`: one lane: its window on the store, its limits, its breaker.
+//! - `heads.rs`: what a lane holds, in the order of rows and of time.
+//! - `turns.rs`: whose turn it is.
 //! - `breaker.rs`: when a lane is tripped and when it is probed.
 //! - `rate.rs`: attempts a second.
 //! - `blame.rs`: which failures count against the endpoint.
 
 mod blame;
 mod breaker;
+mod heads;
 mod lane;
 mod rate;
 #[cfg(test)]
 mod tests;
+mod turns;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::id::{EventId, Lane};
@@ -30,6 +34,7 @@ use crate::time::Timestamp;
 
 use blame::Heard;
 use lane::{Admission, LaneState};
+use turns::Turns;
 
 /// What the scheduler must know of a lane's subscription.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,10 +111,12 @@ pub enum Input {
     Expired {
         /// Which lane.
         lane: Lane,
-        /// When the oldest that is still pending was opened; none: nothing is pending.
+        /// When the oldest that is still pending was opened, or before; none: nothing
+        /// is pending.
         oldest_opened_at: Option<Timestamp>,
     },
-    /// The store went down (`true`) or is back (`false`): meanwhile no attempt starts.
+    /// The store went down (`true`) or is back (`false`): meanwhile nothing is begun
+    /// and no wake asked for.
     Hold(bool),
     /// Time passed.
     Tick,
@@ -127,7 +134,8 @@ pub enum Report {
         /// The pause its answer asked for.
         retry_after: Option<Duration>,
     },
-    /// It was not made: the subscription was disabled or gone by then.
+    /// It was not made: the subscription was disabled or gone by then, or the event
+    /// could not be read. It is put off for a moment, and counts for nothing.
     NotMade,
 }
 
@@ -190,10 +198,8 @@ pub struct Scheduler {
     capacity: Capacity,
     lanes: HashMap<Lane, LaneState>,
     timers: BTreeSet<(Timestamp, Lane)>,
-    /// Lanes that can start an attempt now, in turn: those whose last attempt
-    /// succeeded, and those whose last failed.
-    healthy: VecDeque<Lane>,
-    failing: VecDeque<Lane>,
+    /// Lanes that can start an attempt now.
+    turns: Turns,
     in_flight: u32,
     /// Of these, those of lanes whose last attempt failed: at most half of the total.
     in_flight_failing: u32,
@@ -215,8 +221,7 @@ impl Scheduler {
             capacity,
             lanes: HashMap::new(),
             timers: BTreeSet::new(),
-            healthy: VecDeque::new(),
-            failing: VecDeque::new(),
+            turns: Turns::default(),
             in_flight: 0,
             in_flight_failing: 0,
             tripped: 0,
@@ -237,9 +242,19 @@ impl Scheduler {
         self.in_flight
     }
 
+    /// Whether a lane has been set and not removed.
+    pub fn knows(&self, lane: Lane) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
     /// Lanes that are tripped.
     pub fn tripped(&self) -> usize {
         self.tripped
+    }
+
+    /// Whether a lane is tripped.
+    pub fn is_tripped(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_some_and(|state| state.breaker.is_tripped())
     }
 
     /// When [`Input::Tick`] is wanted, if nothing else happens before.
@@ -326,6 +341,9 @@ impl Scheduler {
         if let Some(at) = state.wake {
             self.timers.remove(&(at, lane));
         }
+        if let Some(place) = state.place {
+            self.turns.leave(place);
+        }
         self.tripped -= usize::from(state.breaker.is_tripped());
         // What is in flight is not waited for: its report finds no lane.
         self.in_flight -= state.in_flight;
@@ -344,13 +362,13 @@ impl Scheduler {
 
     fn finish(&mut self, now: Timestamp, chance: &mut dyn FnMut() -> f64, lane: Lane, event: EventId, report: Report) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
-        let Some(head) = state.end_attempt(event) else { return };
+        let Some((head, link_was_up)) = state.end_attempt(event) else { return };
         self.in_flight -= 1;
         if state.last_failed {
             self.in_flight_failing -= 1;
         }
         let Report::Made { began_at, outcome, retry_after } = report else {
-            state.put_back(now, head);
+            state.not_made(now, event);
             self.reconsider(now, lane);
             return;
         };
@@ -368,8 +386,15 @@ impl Scheduler {
                 if status.is_some() && *code != FailureCode::Oauth2 {
                     self.heard.answered(&state.settings.host, now);
                 }
-                let failed = Failed { began_at, ended_at: now, code: *code, status: *status, retry_after };
-                Self::lane_failed(state, &mut self.actions, &self.heard, lane, &outcome, &failed);
+                // A fault of ours says nothing of the endpoint, and ends nothing at the horizon.
+                let is_ours = *code == FailureCode::Internal;
+                if is_ours {
+                    state.breaker.learned_nothing(now);
+                } else {
+                    let ended_at = now;
+                    let failed = Failed { began_at, ended_at, code: *code, status: *status, retry_after, link_was_up };
+                    Self::lane_failed(state, &mut self.actions, lane, &outcome, &failed);
+                }
                 let failure = retry::Failure {
                     opened_at: head.opened_at,
                     began_at,
@@ -378,8 +403,13 @@ impl Scheduler {
                     code: *code,
                     status: *status,
                 };
-                match state.settings.retry.after_failure(&failure, chance()) {
+                let chance = chance();
+                let retry = &state.settings.retry;
+                // As long again: what always goes wrong here must end at some time.
+                let is_spared = is_ours && now < retry.horizon(retry.horizon(head.opened_at));
+                match retry.after_failure(&failure, chance) {
                     Verdict::RetryAt(due) => Settlement::Retry(due),
+                    Verdict::GiveUp if is_spared => Settlement::Retry(now + retry.delay(failure.failures, chance)),
                     Verdict::GiveUp => Settlement::Failed,
                 }
             }
@@ -404,7 +434,6 @@ impl Scheduler {
     fn lane_failed(
         state: &mut LaneState,
         actions: &mut Vec<Action>,
-        heard: &Heard,
         lane: Lane,
         outcome: &AttemptOutcome,
         failed: &Failed,
@@ -420,20 +449,16 @@ impl Scheduler {
             // One failed probe ends all whose time was up when it began.
             let horizon_opened = failed.began_at - state.settings.retry.give_up_after;
             if state.may_hold_opened_until(horizon_opened) {
-                state.begin_expiry();
+                state.begin_expiry(failed.ended_at);
                 actions.push(Action::Expire { lane, opened_until: horizon_opened });
             }
         } else if state.breaker.is_tripped() {
             actions.push(Action::Failing(lane));
         }
-        if failed.code == FailureCode::Internal {
-            return;
-        }
         let unreachable = retry::is_unreachable(failed.code);
-        let others_heard = heard.another_since(&state.settings.host, state.blame.counted_until());
-        state.blame.failed(failed.began_at, failed.ended_at, unreachable, others_heard);
-        let limit_reached =
-            state.settings.failure_limit.is_some_and(|limit| state.blame.consecutive_failures() >= limit);
+        let counts = state.blame.failed(failed.began_at, failed.ended_at, unreachable, failed.link_was_up);
+        let limit = state.settings.failure_limit;
+        let limit_reached = counts && limit.is_some_and(|limit| state.blame.consecutive_failures() >= limit);
         let reason = match failed.status {
             Some(410) => StatusReason::Gone,
             _ if limit_reached => StatusReason::Failures,
@@ -447,14 +472,19 @@ impl Scheduler {
 
     fn hold(&mut self, now: Timestamp, held: bool) {
         self.held = held;
-        if !held {
-            let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-            for lane in lanes {
-                if let Some(state) = self.lanes.get_mut(&lane) {
-                    state.reset();
-                }
-                self.reconsider(now, lane);
+        if held {
+            self.timers.clear();
+            for state in self.lanes.values_mut() {
+                state.wake = None;
             }
+            return;
+        }
+        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        for lane in lanes {
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.resumed();
+            }
+            self.reconsider(now, lane);
         }
     }
 
@@ -483,33 +513,33 @@ impl Scheduler {
     }
 
     /// Finds out what a lane needs next: to be read, to take its turn, to be woken
-    /// later, to end.
+    /// later, to end. While all are held it needs nothing.
     fn reconsider(&mut self, now: Timestamp, lane: Lane) {
+        if self.held {
+            return;
+        }
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         if state.settings.enabled && state.settings.expires_at.is_some_and(|at| at <= now) {
             state.settings.enabled = false;
             self.actions.push(Action::Disable { lane, reason: StatusReason::Expired, last: None });
         }
-        if !self.held
-            && let Some((after, limit, generation)) = state.wants_load()
-        {
+        if let Some((after, limit, generation)) = state.wants_load() {
             self.actions.push(Action::Load { lane, after, limit, generation });
         }
-        if !self.held
-            && let Some(opened_until) = state.wants_expiry(now)
-        {
+        if let Some(opened_until) = state.wants_expiry(now) {
             self.actions.push(Action::Expire { lane, opened_until });
         }
-        let wake = match state.admission(now) {
-            Admission::Now => {
-                if !state.queued {
-                    state.queued = true;
-                    if state.last_failed { &mut self.failing } else { &mut self.healthy }.push_back(lane);
-                }
-                state.wake_for_itself(None)
+        let admission = state.admission(now);
+        let row = (admission == Admission::Now).then_some(state.last_failed);
+        if state.place.map(|place| place.failing) != row {
+            if let Some(place) = state.place.take() {
+                self.turns.leave(place);
             }
+            state.place = row.map(|failing| self.turns.join(lane, failing));
+        }
+        let wake = match admission {
             Admission::At(at) => state.wake_for_itself(Some(at)),
-            Admission::No => state.wake_for_itself(None),
+            Admission::Now | Admission::No => state.wake_for_itself(None),
         };
         if wake != state.wake {
             if let Some(at) = state.wake {
@@ -522,39 +552,23 @@ impl Scheduler {
         }
     }
 
-    /// Lanes take turns, one attempt each, those that fail and those that do not.
+    /// Lanes take turns, one attempt each; those that fail up to half of all slots.
     fn start_attempts(&mut self, now: Timestamp) {
         while !self.held && self.in_flight < self.capacity.concurrency_total {
             let failing_full = self.in_flight_failing >= (self.capacity.concurrency_total / 2).max(1);
-            let started_healthy = self.start_one(now, false);
-            let has_room = self.in_flight < self.capacity.concurrency_total && !failing_full;
-            let started_failing = has_room && self.start_one(now, true);
-            if !started_healthy && !started_failing {
-                return;
+            let Some(lane) = self.turns.take(!failing_full) else { return };
+            let Some(state) = self.lanes.get_mut(&lane) else { continue };
+            state.place = None;
+            let host = &state.settings.host;
+            let doubted_since = state.blame.in_doubt_since();
+            let link_was_up = doubted_since.is_some_and(|since| self.heard.another_since(host, since));
+            if let Some(head) = state.begin_attempt(now, link_was_up) {
+                self.in_flight += 1;
+                self.in_flight_failing += u32::from(state.last_failed);
+                self.actions.push(Action::Attempt(lane, head));
             }
+            self.reconsider(now, lane);
         }
-    }
-
-    /// Starts one attempt of the lane whose turn it is. Answers whether anything moved.
-    fn start_one(&mut self, now: Timestamp, failing: bool) -> bool {
-        let queue = if failing { &mut self.failing } else { &mut self.healthy };
-        let Some(lane) = queue.pop_front() else { return false };
-        let Some(state) = self.lanes.get_mut(&lane) else { return true };
-        if !std::mem::take(&mut state.queued) {
-            return true;
-        }
-        if state.last_failed == failing
-            && state.admission(now) == Admission::Now
-            && let Some(head) = state.begin_attempt(now)
-        {
-            self.in_flight += 1;
-            if failing {
-                self.in_flight_failing += 1;
-            }
-            self.actions.push(Action::Attempt(lane, head));
-        }
-        self.reconsider(now, lane);
-        true
     }
 }
 
@@ -565,4 +579,5 @@ struct Failed {
     code: FailureCode,
     status: Option<u16>,
     retry_after: Option<Duration>,
+    link_was_up: bool,
 }

@@ -2,8 +2,6 @@
 //! number says when the next is on schedule, and a tenth of a second's worth may
 //! come early.
 
-use std::time::Duration;
-
 use crate::time::Timestamp;
 
 /// How far a lane's schedule has come, in milliseconds since the epoch.
@@ -32,15 +30,18 @@ impl Rate {
         }
     }
 
-    /// The clock was set back to `now`: the schedule starts over.
-    pub(super) fn pull_in(&mut self, now: Timestamp, interval_max: Duration) {
-        let latest_ms = (now + interval_max).as_millis() as f64;
-        self.scheduled_ms = self.scheduled_ms.min(latest_ms);
+    /// The clock was set back to `now`: the next is an interval away at most.
+    pub(super) fn pull_in(&mut self, now: Timestamp, per_second: f64) {
+        if per_second > 0.0 {
+            self.scheduled_ms = self.scheduled_ms.min(now.as_millis() as f64 + 1000.0 / per_second);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn starts_within_ten_seconds(per_second: f64) -> usize {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use redb::WriteTransaction;
 use serde_json::{Map, Value, json};
 
+use crate::dialect::{self, ChangeKind};
 use crate::id::{Lane, SubscriptionId};
+use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
     EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status, StatusReason,
@@ -43,25 +45,26 @@ pub(super) struct Plan {
     pub(super) object: String,
     pub(super) organization: Option<Name>,
     pub(super) changes: Value,
-    /// An operational event to publish with it.
-    pub(super) event: Option<NewEvent>,
-    pub(super) creation: Option<(String, Creation)>,
+    /// Events to publish with it: operational ones, and what the format's vendor
+    /// tells of changes.
+    pub(super) events: Vec<NewEvent>,
+    /// The row of an `Idempotency-Key`.
+    pub(super) creation: Option<(Vec<u8>, Creation)>,
 }
 
 /// What a plan depends on beside the registry.
 pub(super) struct Circumstances<'a> {
     pub(super) now: Timestamp,
+    /// The time that idempotency keys are counted by.
+    pub(super) keyed_at: Timestamp,
     pub(super) actor: &'a str,
     /// The number and id that a new subscription gets.
     pub(super) new_lane: Lane,
     pub(super) new_id: SubscriptionId,
     /// What the same `Idempotency-Key` made before.
     pub(super) creation: Option<Creation>,
-}
-
-/// The key in [`CREATION`] of an `Idempotency-Key`.
-pub(super) fn creation_key(organization: &str, key: &str) -> String {
-    format!("{organization}\n{key}")
+    /// Bytes of retained events of the organization that is put.
+    pub(super) retained_bytes: u64,
 }
 
 fn tree_error(error: TreeError) -> ChangeError {
@@ -105,7 +108,7 @@ fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> 
 pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>) -> Result<Plan, ChangeError> {
     let now = when.now;
     match change {
-        Change::PutOrganization { id, name, parent, stood } => {
+        Change::PutOrganization { id, name, parent, bytes_max, stood, may_inherit } => {
             if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
                 return Err(ChangeError::Stale);
             }
@@ -113,10 +116,14 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 registry.check_parent(&id, parent).map_err(tree_error)?;
             }
             let existing = registry.organization(&id);
-            let show = |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref()});
+            if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
+                return Err(ChangeError::EventsRetained);
+            }
+            let show =
+                |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
-            let organization = Organization { id, name, parent, created_at, updated_at: now };
+            let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
             let changes = differences(&before, &show(&organization));
             let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
             let owner = Some(organization.id.clone());
@@ -127,8 +134,14 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let (existing, name) = (registry.organization(&id).cloned(), String::new());
             let changed = if existing.is_some() { Changed::Kept } else { Changed::Created };
             let (object, owner) = (id.to_string(), Some(id.clone()));
-            let organization =
-                existing.unwrap_or(Organization { id, name, parent: None, created_at: now, updated_at: now });
+            let organization = existing.unwrap_or(Organization {
+                id,
+                name,
+                parent: None,
+                bytes_max: None,
+                created_at: now,
+                updated_at: now,
+            });
             let row = Row::Organization(organization);
             Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
         }
@@ -174,8 +187,10 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if existing.is_some_and(|existing| existing.built_in) {
                 return Err(ChangeError::BuiltIn);
             }
-            let show =
-                |it: &EventType| json!({"description": it.description, "category": it.category, "fields": it.fields});
+            let show = |it: &EventType| {
+                let example = String::from_utf8_lossy(it.example.as_bytes());
+                json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields})
+            };
             let before = existing.map_or(Value::Null, show);
             let created_at = existing.map_or(now, |existing| existing.created_at);
             let built_in = false;
@@ -230,8 +245,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if told.is_some() {
                 changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
             }
+            let vendors = (!unchanged).then(|| of_vendor(ChangeKind::Updated, &after)).flatten();
             let mut plan = Plan::subscription(after, "subscription.update", changes);
-            plan.event = told;
+            plan.events = vendors.into_iter().chain(told).collect();
             Ok(plan)
         }
         Change::SetStatus { id, status, reason, detail, version } => {
@@ -239,15 +255,11 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if version.is_some_and(|version| version != before.version) {
                 return Err(ChangeError::Stale);
             }
-            let mut after = Subscription::clone(before);
-            let told = set_status(&mut after, status, reason, detail, now)?;
-            let changes = match &told {
-                Some(_) => json!({"status": [before.status.as_str(), after.status.as_str()]}),
-                None => json!({}),
-            };
-            let mut plan = Plan::subscription(after, "subscription.status", changes);
-            plan.event = told;
-            Ok(plan)
+            change_status(registry, id, status, reason, detail, now)
+        }
+        Change::DisableSilently { id, reason, detail } => {
+            let plan = change_status(registry, id, Status::DisabledDueToErrors, reason, detail, now)?;
+            Ok(Plan { events: Vec::new(), ..plan })
         }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
@@ -268,6 +280,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let before = owned_by_api(registry, id)?.clone();
             let changes = settings_differences(Some(&before.settings), None);
             let mut plan = Plan::subscription(Subscription::clone(&before), "subscription.delete", changes);
+            plan.events.extend(of_vendor(ChangeKind::Deleted, &before));
             plan.row = Row::NoSubscription(before);
             plan.changed = Changed::Deleted;
             Ok(plan)
@@ -284,7 +297,7 @@ impl Plan {
         organization: Option<Name>,
         changes: Value,
     ) -> Plan {
-        Plan { row, changed, action, object, organization, changes, event: None, creation: None }
+        Plan { row, changed, action, object, organization, changes, events: Vec::new(), creation: None }
     }
 
     fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
@@ -297,9 +310,9 @@ impl Plan {
     /// Whether there is anything to write.
     pub(super) fn is_needed(&self) -> bool {
         match &self.changed {
-            Changed::Subscription { replayed, .. } => !replayed && self.changes != json!({}),
-            Changed::Kept => false,
-            _ => true,
+            Changed::Subscription { replayed: true, .. } | Changed::Kept => false,
+            Changed::Subscription { .. } | Changed::Updated => self.changes != json!({}),
+            Changed::Created | Changed::Deleted => true,
         }
     }
 
@@ -356,12 +369,12 @@ fn create(
 ) -> Result<Plan, ChangeError> {
     let now = when.now;
     if let (Some((_, content)), Some(first)) = (&idempotency, &when.creation)
-        && first.is_known(now)
+        && first.is_known(when.keyed_at)
     {
         if first.content != *content {
             return Err(ChangeError::IdempotencyConflict);
         }
-        let subscription = registry.subscription(first.id).ok_or(ChangeError::NotFound)?;
+        let subscription = registry.subscription(first.id).ok_or(ChangeError::Ended)?;
         let mut plan = Plan::subscription(Subscription::clone(subscription), "subscription.create", json!({}));
         plan.changed = Changed::Subscription { subscription: subscription.clone(), replayed: true };
         return Ok(plan);
@@ -384,9 +397,12 @@ fn create(
         created_by: when.actor.to_owned(),
         managed_by: ManagedBy::Api,
     };
+    let vendors = of_vendor(ChangeKind::Created, &subscription);
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);
+    plan.events.extend(vendors);
     plan.creation = idempotency.map(|(key, content)| {
-        (creation_key(&organization, &key), Creation { id: when.new_id, content, created_at: now })
+        let row = idempotency_key(day_of(when.keyed_at), &organization, KeyKind::Given, &key);
+        (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
     });
     Ok(plan)
 }
@@ -405,6 +421,27 @@ fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Tim
     Some(json!([before, shown(&subscription.secrets)]))
 }
 
+/// Enables or disables the subscription of that id.
+fn change_status(
+    registry: &Registry,
+    id: SubscriptionId,
+    status: Status,
+    reason: StatusReason,
+    detail: String,
+    now: Timestamp,
+) -> Result<Plan, ChangeError> {
+    let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+    let mut after = Subscription::clone(before);
+    let told = set_status(&mut after, status, reason, detail, now)?;
+    let mut changes = json!({});
+    if before.status != after.status {
+        changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
+    }
+    let mut plan = Plan::subscription(after, "subscription.status", changes);
+    plan.events.extend(told);
+    Ok(plan)
+}
+
 /// Enables or disables `subscription`. Answers the operational event that tells of
 /// it; none where it is so already.
 fn set_status(
@@ -418,7 +455,10 @@ fn set_status(
     if enables && subscription.settings.expires_at.is_some_and(|at| at <= now) {
         return Err(ChangeError::Expired);
     }
-    if enables == subscription.is_enabled() {
+    // What errors disabled can also be disabled by hand, and then stays so.
+    let is_by_hand = status == Status::Disabled && reason == StatusReason::Manual && subscription.status != status;
+    let is_turn = enables != subscription.is_enabled();
+    if !is_turn && !is_by_hand {
         return Ok(None);
     }
     subscription.status = status;
@@ -429,7 +469,7 @@ fn set_status(
     if !enables {
         data["reason"] = json!({"code": reason.as_str(), "detail": detail});
     }
-    Ok(Some(operational(event_type, subscription, &data)))
+    Ok(is_turn.then(|| operational(event_type, subscription, Json::from(&data))))
 }
 
 /// What operational events say of a subscription.
@@ -446,8 +486,14 @@ pub(super) fn subscription_facts(subscription: &Subscription) -> Value {
     })
 }
 
-/// An operational event about a subscription, of its organization.
-pub(super) fn operational(event_type: &str, subscription: &Subscription, data: &Value) -> NewEvent {
+/// The event by which the vendor of a subscription's format tells of a change.
+fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
+    let (event_type, data) = dialect::find(subscription.settings.format).change_event(kind, subscription)?;
+    Some(operational(event_type, subscription, data))
+}
+
+/// An event about a subscription, of its organization.
+pub(super) fn operational(event_type: &str, subscription: &Subscription, data: Json) -> NewEvent {
     NewEvent {
         event_type: Name::from(event_type),
         organization: subscription.settings.organization.clone(),
@@ -456,7 +502,7 @@ pub(super) fn operational(event_type: &str, subscription: &Subscription, data: &
         occurred_at: None,
         event_id: None,
         idempotency_key: None,
-        data: data.into(),
+        data,
     }
 }
 
@@ -489,16 +535,17 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
             transaction.open_table(SUBSCRIPTION)?.insert(it.number.0, record.as_slice())?;
         }
         Row::NoSubscription(it) => {
-            let ended =
-                Ended { id: it.id.0, organization: it.settings.organization.to_string(), ended_at_ms: now.as_millis() };
+            let ended = Ended { id: it.id.0, organization: it.settings.organization.to_string() };
             transaction.open_table(SUBSCRIPTION)?.remove(it.number.0)?;
             transaction.open_table(STATS)?.remove(it.number.0)?;
-            transaction.open_table(ENDED)?.insert(it.number.0, settings::write_ended(&ended)?.as_slice())?;
+            transaction
+                .open_table(ENDED)?
+                .insert(&ended_key(now, it.number), settings::write_ended(&ended)?.as_slice())?;
         }
     }
     if let Some((key, creation)) = &plan.creation {
         let record = settings::write_creation(creation)?;
-        transaction.open_table(CREATION)?.insert(key.as_str(), record.as_slice())?;
+        transaction.open_table(CREATION)?.insert(key.as_slice(), record.as_slice())?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// Why the writer could not do what it was asked, whatever that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// [`crate::limits::WRITER_QUEUE_MAX`] commands wait already.
+    /// As much waits, or is under way, as may.
     #[error("too many writes are waiting")]
     QueueFull,
     /// The disk or the quota has no room.
@@ -48,6 +48,9 @@ pub enum AcceptError {
         /// The event that has the key.
         first: EventId,
     },
+    /// Its organization's share of the storage is used up.
+    #[error("the organization's share of the storage is used up")]
+    QuotaExceeded,
     /// Its organization does not exist (any more).
     #[error("the organization does not exist")]
     UnknownOrganization,
@@ -66,9 +69,14 @@ pub enum Change {
         name: String,
         /// The one above it.
         parent: Option<Name>,
+        /// Its share of the storage; none: all of it.
+        bytes_max: Option<u64>,
         /// Where it stood when who asks was found to reach it: below which one, if
         /// it was there at all. Elsewhere now: refused.
         stood: Option<Option<Name>>,
+        /// Whether it may be made where events of one of that id, which is no more,
+        /// are still retained, and so become its own.
+        may_inherit: bool,
     },
     /// Makes an organization, as a root without a name; one that is there stays as it is.
     MakeOrganization {
@@ -152,6 +160,16 @@ pub enum Change {
         /// The version that was looked at; another one now: refused. None: any.
         version: Option<u64>,
     },
+    /// Disables a subscription because of errors, and publishes no operational event:
+    /// what failed was the delivery of one.
+    DisableSilently {
+        /// Which.
+        id: SubscriptionId,
+        /// Why.
+        reason: StatusReason,
+        /// More, for people.
+        detail: String,
+    },
     /// Gives a subscription a new secret.
     RotateSecret {
         /// Which.
@@ -215,6 +233,9 @@ pub enum ChangeError {
     /// Something still belongs to it. Says what.
     #[error("{0} still belong to it")]
     InUse(&'static str),
+    /// Events of an organization of that id are retained.
+    #[error("events of an earlier organization of this id are still retained")]
+    EventsRetained,
     /// A source of the scope is not of the subscription's organization.
     #[error("the source {0} does not belong to the subscription's organization")]
     ForeignSource(Name),
@@ -230,6 +251,9 @@ pub enum ChangeError {
     /// The `Idempotency-Key` was used with another request.
     #[error("the idempotency key was used with another request")]
     IdempotencyConflict,
+    /// What the same request made before was deleted since.
+    #[error("what this request made was deleted since")]
+    Ended,
     /// A sixth secret would be valid.
     #[error("too many secrets are valid at the same time")]
     TooManySecrets,
@@ -253,6 +277,9 @@ pub enum DeliveryError {
     /// Its subscription is disabled or gone.
     #[error("its subscription is not enabled")]
     NotEnabled,
+    /// Many deliveries of the subscription are being replayed or cancelled already.
+    #[error("a replay or cancellation of this subscription is under way")]
+    UnderWay,
     /// The writer could not.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -289,8 +316,9 @@ pub struct Replay {
 pub struct Replayed {
     /// Deliveries reopened or made.
     pub deliveries: u64,
-    /// Whether it stopped at [`crate::limits::REPLAY_MAX`].
-    pub more: bool,
+    /// Where it stopped, at [`crate::limits::REPLAY_MAX`] or because the subscription
+    /// was disabled: the same again with this as its `since` goes on.
+    pub next_since: Option<Timestamp>,
 }
 
 /// Who asks, for the audit log: the name of the key.

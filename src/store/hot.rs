@@ -11,9 +11,10 @@ use crate::limits::{ATTEMPTS_KEPT_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
 use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Settlement, TerminalState};
 use crate::time::Timestamp;
 
+use super::count::BytesChange;
 use super::records::*;
 use super::tables::*;
-use super::{Settle, StoreError};
+use super::{Settle, StoreError, passed_over};
 
 /// See the file's beginning.
 pub(super) struct Hot<'txn> {
@@ -23,7 +24,7 @@ pub(super) struct Hot<'txn> {
     pub(super) attempt: Table<'txn, &'static [u8; 20], &'static [u8]>,
     pub(super) idempotency: Table<'txn, &'static [u8], &'static [u8]>,
     /// By how much the live bytes change.
-    pub(super) live_change: i64,
+    pub(super) bytes: BytesChange,
 }
 
 fn size(key: usize, value: &[u8]) -> i64 {
@@ -38,29 +39,29 @@ impl<'txn> Hot<'txn> {
             outcome: transaction.open_table(OUTCOME)?,
             attempt: transaction.open_table(ATTEMPT)?,
             idempotency: transaction.open_table(IDEMPOTENCY)?,
-            live_change: 0,
+            bytes: BytesChange::default(),
         })
     }
 
     pub(super) fn put_event(&mut self, event: &Event, lanes: &[u32]) -> Result<(), StoreError> {
         let value = encode_event(event, lanes)?;
-        self.live_change += size(12, &value);
+        self.bytes.event(&event.organization, size(12, &value));
         self.event.insert(&event.id.to_key(), value.as_slice())?;
         Ok(())
     }
 
     pub(super) fn put_idempotency(&mut self, key: &[u8], event: EventId, content: [u8; 16]) -> Result<(), StoreError> {
         let value = encode_idempotency(event, content)?;
-        self.live_change += size(key.len(), &value);
+        self.bytes.live += size(key.len(), &value);
         self.idempotency.insert(key, value.as_slice())?;
         Ok(())
     }
 
     pub(super) fn put_pending(&mut self, lane: Lane, head: &Head) -> Result<(), StoreError> {
         let value = encode_pending(head)?;
-        self.live_change += size(24, &value);
+        self.bytes.live += size(24, &value);
         if let Some(old) = self.pending.insert(&pending_key(lane, head.key()), value.as_slice())? {
-            self.live_change -= size(24, old.value());
+            self.bytes.live -= size(24, old.value());
         }
         Ok(())
     }
@@ -69,7 +70,7 @@ impl<'txn> Hot<'txn> {
     pub(super) fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<bool, StoreError> {
         match self.pending.remove(&pending_key(lane, key))? {
             Some(old) => {
-                self.live_change -= size(24, old.value());
+                self.bytes.live -= size(24, old.value());
                 Ok(true)
             }
             None => Ok(false),
@@ -78,25 +79,25 @@ impl<'txn> Hot<'txn> {
 
     pub(super) fn put_outcome(&mut self, id: DeliveryId, outcome: &Outcome) -> Result<(), StoreError> {
         let value = encode_outcome(outcome)?;
-        self.live_change += size(16, &value);
+        self.bytes.live += size(16, &value);
         if let Some(old) = self.outcome.insert(&id.to_key(), value.as_slice())? {
-            self.live_change -= size(16, old.value());
+            self.bytes.live -= size(16, old.value());
         }
         Ok(())
     }
 
     fn put_attempt(&mut self, id: DeliveryId, attempt: &Attempt, next: Option<Timestamp>) -> Result<(), StoreError> {
         let value = encode_attempt(attempt, next)?;
-        self.live_change += size(20, &value);
+        self.bytes.live += size(20, &value);
         if let Some(old) = self.attempt.insert(&attempt_key(id, attempt.number), value.as_slice())? {
-            self.live_change -= size(20, old.value());
+            self.bytes.live -= size(20, old.value());
         }
         Ok(())
     }
 
     fn remove_attempt(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
         if let Some(old) = self.attempt.remove(&attempt_key(id, number))? {
-            self.live_change -= size(20, old.value());
+            self.bytes.live -= size(20, old.value());
         }
         Ok(())
     }
@@ -105,7 +106,8 @@ impl<'txn> Hot<'txn> {
     fn shorten_earlier(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
         let Some(before) = number.checked_sub(1).filter(|before| *before > 0) else { return Ok(()) };
         let row = match self.attempt.get(&attempt_key(id, before))? {
-            Some(row) => Some(decode_attempt(row.value())?),
+            // What cannot be read is left as it is.
+            Some(row) => passed_over(decode_attempt(row.value()), format_args!("attempt {before} of {id}"))?,
             None => None,
         };
         if let Some((mut earlier, next)) = row
@@ -211,21 +213,34 @@ impl<'txn> Hot<'txn> {
         Ok(head)
     }
 
-    /// Removes an event with everything that belongs to it.
-    pub(super) fn purge_event(&mut self, event: EventId) -> Result<(), StoreError> {
-        if let Some(old) = self.event.remove(&event.to_key())? {
-            self.live_change -= size(12, old.value());
+    /// Removes an event and then what belongs to it, at most `rows_max` rows. Answers
+    /// how many: fewer, and all is gone.
+    pub(super) fn purge_event(&mut self, event: EventId, rows_max: usize) -> Result<usize, StoreError> {
+        let mut rows = 0;
+        if rows_max > 0
+            && let Some(old) = self.event.remove(&event.to_key())?
+        {
+            rows += 1;
+            let bytes = -size(12, old.value());
+            match passed_over(decode_event_summary(old.value()), event)? {
+                Some(summary) => self.bytes.event(summary.organization, bytes),
+                None => self.bytes.live += bytes,
+            }
         }
         let (first, last) = outcome_bounds(event);
-        for row in self.outcome.extract_from_if::<&[u8; 16], _>(&first..=&last, |_, _| true)? {
-            self.live_change -= size(16, row?.1.value());
+        let outcomes = self.outcome.extract_from_if::<&[u8; 16], _>(&first..=&last, |_, _| true)?;
+        for row in outcomes.take(rows_max - rows) {
+            rows += 1;
+            self.bytes.live -= size(16, row?.1.value());
         }
         let first = attempt_key(event.delivery(Lane(0)), 0);
         let last = attempt_key(event.delivery(Lane(u32::MAX)), u32::MAX);
-        for row in self.attempt.extract_from_if::<&[u8; 20], _>(&first..=&last, |_, _| true)? {
-            self.live_change -= size(20, row?.1.value());
+        let attempts = self.attempt.extract_from_if::<&[u8; 20], _>(&first..=&last, |_, _| true)?;
+        for row in attempts.take(rows_max - rows) {
+            rows += 1;
+            self.bytes.live -= size(20, row?.1.value());
         }
-        Ok(())
+        Ok(rows)
     }
 }
 

@@ -5,18 +5,18 @@
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EventId, Lane};
+use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::{BULK_ROWS_MAX, PAGE_SCAN_MAX, REPLAY_MAX};
-use crate::model::{FailureCode, Head, TerminalState};
+use crate::model::{FailureCode, Head, OPERATIONAL_PREFIX, Subscription, TerminalState};
 use crate::pattern::Pattern;
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::Timestamp;
 
-use super::StoreError;
 use super::hot::{Hot, standing};
-use super::records::{OutcomeState, decode_event, decode_event_summary, decode_pending};
+use super::records::{Outcome, OutcomeState, decode_event, decode_event_summary, decode_pending};
 use super::tables::*;
+use super::{StoreError, passed_over};
 
 /// A piece of bulk work, with how far it has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) kind: JobKind,
     /// When it was asked for: what was opened later is none of its business.
     pub(super) started_at_ms: u64,
+    /// The newest event then: nor is what was accepted later.
+    pub(super) newest: [u8; 12],
     /// Rows changed so far.
     pub(super) done: u64,
     /// Where it stands, in the bytes of its table's keys; empty: at the beginning.
@@ -37,8 +39,14 @@ pub(super) enum JobKind {
     Cancel { since_ms: u64, until_ms: u64, patterns: Vec<String> },
     /// Cancel everything: the subscription ended.
     End,
-    /// Fail what was opened at or before a time; find out what is the oldest left.
-    Expire { opened_until_ms: u64, oldest_left_ms: Option<u64> },
+    /// Fail what was opened at or before a time; find out what is the oldest left, and
+    /// how many of what failed were deliveries of operational events.
+    Expire {
+        opened_until_ms: u64,
+        oldest_left_ms: Option<u64>,
+        #[serde(default)]
+        operational: u64,
+    },
     /// Open deliveries again, or for the first time.
     Replay { since_ms: u64, until_ms: u64, patterns: Vec<String>, failed: bool, delivered: bool, missed: bool },
 }
@@ -53,8 +61,8 @@ pub(super) struct Step {
     pub(super) opened: Vec<Head>,
     /// Deliveries ended, and as what.
     pub(super) ended: Option<(u64, TerminalState)>,
-    /// Whether a replay stopped at its limit.
-    pub(super) at_limit: bool,
+    /// Where a replay that stopped early can be gone on with: events accepted from then on.
+    pub(super) next_since: Option<Timestamp>,
 }
 
 impl Job {
@@ -70,6 +78,11 @@ impl Job {
         serde_json::from_slice(bytes).map_err(|_| StoreError::Record("cannot be read"))
     }
 
+    /// Whether somebody asked for it, and waits.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self.kind, JobKind::Cancel { .. } | JobKind::Replay { .. })
+    }
+
     /// Does the next piece.
     pub(super) fn step(
         &self,
@@ -80,12 +93,12 @@ impl Job {
     ) -> Result<Step, StoreError> {
         match &self.kind {
             JobKind::Replay { .. } => self.replay(hot, registry, rules, now),
-            JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, now),
+            JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, registry, now),
         }
     }
 
     /// Goes through the lane's pending rows in due order and ends those meant.
-    fn end_rows(&self, hot: &mut Hot<'_>, now: Timestamp) -> Result<Step, StoreError> {
+    fn end_rows(&self, hot: &mut Hot<'_>, registry: &Registry, now: Timestamp) -> Result<Step, StoreError> {
         let (first, last) = lane_bounds(self.lane());
         let mut meant = Vec::new();
         let mut seen = 0;
@@ -104,14 +117,15 @@ impl Job {
             }
             seen += 1;
             let (_, place) = pending_from_key(key.value());
-            let head = decode_pending(place, value.value())?;
+            job.cursor = key.value().to_vec();
+            let id = place.1.delivery(self.lane());
+            let Some(head) = passed_over(decode_pending(place, value.value()), id)? else { continue };
             if self.means(&head, &patterns, &hot.event)? {
                 meant.push(head);
             } else if let JobKind::Expire { oldest_left_ms, .. } = &mut job.kind {
                 let opened_ms = head.opened_at.as_millis();
                 *oldest_left_ms = Some(oldest_left_ms.map_or(opened_ms, |oldest| oldest.min(opened_ms)));
             }
-            job.cursor = key.value().to_vec();
         }
         let (state, code) = match self.kind {
             JobKind::Expire { .. } => (TerminalState::Failed, Some(FailureCode::Expired)),
@@ -120,10 +134,19 @@ impl Job {
         for head in &meant {
             hot.end(self.lane(), head, state, code, now)?;
         }
+        if let JobKind::Expire { operational, .. } = &mut job.kind
+            && registry.lane(self.lane()).is_some_and(|subscription| hears_operational_events(subscription))
+        {
+            for head in &meant {
+                let row = hot.event.get(&head.event.to_key())?;
+                let event = row.as_ref().map(|row| decode_event_summary(row.value())).transpose()?;
+                *operational += u64::from(event.is_some_and(|it| it.event_type.starts_with(OPERATIONAL_PREFIX)));
+            }
+        }
         job.done += meant.len() as u64;
         let next = (!exhausted).then(|| job.clone());
         let ended = Some((meant.len() as u64, state));
-        Ok(Step { next, job, opened: Vec::new(), ended, at_limit: false })
+        Ok(Step { next, job, opened: Vec::new(), ended, next_since: None })
     }
 
     fn means(
@@ -143,7 +166,7 @@ impl Job {
                     return Ok(in_window);
                 }
                 let Some(row) = events.get(&head.event.to_key())? else { return Ok(false) };
-                let event = decode_event_summary(row.value())?;
+                let Some(event) = passed_over(decode_event_summary(row.value()), head.event)? else { return Ok(false) };
                 Ok(patterns.iter().any(|pattern| pattern.matches(event.event_type)))
             }
             JobKind::Replay { .. } => Ok(false),
@@ -167,69 +190,92 @@ impl Job {
         rules: &[Rule],
         now: Timestamp,
     ) -> Result<Step, StoreError> {
-        let JobKind::Replay { since_ms, until_ms, failed, delivered, missed, .. } = &self.kind else {
+        let JobKind::Replay { since_ms, until_ms, .. } = &self.kind else {
             return Err(StoreError::Record("is no replay"));
         };
         let lane = self.lane();
-        let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
-            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, at_limit: false });
-        };
-        let patterns = self.patterns();
         let from = <[u8; 12]>::try_from(self.cursor.as_slice())
             .unwrap_or(EventId::first_at(Timestamp::from_millis(*since_ms)).to_key());
+        let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
+            let next_since = Some(EventId::from_key(from).accepted_at());
+            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, next_since });
+        };
+        let patterns = self.patterns();
         let until = EventId::first_at(Timestamp::from_millis(*until_ms)).to_key();
         let mut job = self.clone();
         let mut meant = Vec::new();
-        let (mut seen, mut exhausted, mut at_limit) = (0, true, false);
+        let (mut seen, mut exhausted, mut next_since) = (0, true, None);
         for row in hot.event.range::<&[u8; 12]>(&from..&until)? {
             let (key, value) = row?;
             if key.value()[..] == self.cursor[..] {
                 continue;
             }
+            if *key.value() > self.newest {
+                break;
+            }
             if seen == PAGE_SCAN_MAX || meant.len() == BULK_ROWS_MAX {
                 exhausted = false;
                 break;
             }
+            let id = EventId::from_key(*key.value());
             if self.done + meant.len() as u64 == REPLAY_MAX as u64 {
-                at_limit = true;
+                next_since = Some(id.accepted_at());
                 break;
             }
             seen += 1;
-            let id = EventId::from_key(*key.value());
             job.cursor = key.value().to_vec();
-            let summary = decode_event_summary(value.value())?;
-            let is_wanted = patterns.is_empty() || patterns.iter().any(|it| it.matches(summary.event_type));
-            if !is_wanted {
-                continue;
-            }
-            let delivery = id.delivery(lane);
-            match standing(delivery, &summary.lanes, &hot.pending, &hot.outcome, &hot.attempt)? {
-                Some(standing) => {
-                    let state = standing.outcome.as_ref().map(|outcome| outcome.state);
-                    let is_meant = match state {
-                        Some(OutcomeState::Ended(TerminalState::Failed)) => *failed,
-                        Some(OutcomeState::Ended(TerminalState::Delivered)) => *delivered,
-                        _ => false,
-                    };
-                    if is_meant {
-                        meant.push((delivery, standing.outcome));
-                    }
-                }
-                None if *missed => {
-                    let (event, _) = decode_event(id, value.value())?;
-                    if registry.wants(&subscription, &event, rules) {
-                        meant.push((delivery, None));
-                    }
-                }
-                None => {}
-            }
+            let found = self.replayed(hot, registry, rules, &subscription, &patterns, id, value.value());
+            meant.extend(passed_over(found, id)?.flatten());
         }
         let mut opened = Vec::with_capacity(meant.len());
         for (delivery, ended) in &meant {
             opened.push(hot.reopen(*delivery, ended.as_ref(), now)?);
         }
         job.done += opened.len() as u64;
-        let next = (!exhausted && !at_limit).then(|| job.clone());
-        Ok(Step { next, job, opened, ended: None, at_limit })
+        let next = (!exhausted && next_since.is_none()).then(|| job.clone());
+        Ok(Step { next, job, opened, ended: None, next_since })
     }
+
+    /// The delivery of an event that a replay is to open, with the outcome it has.
+    #[expect(clippy::too_many_arguments, reason = "what it decides by comes from as many places")]
+    fn replayed(
+        &self,
+        hot: &Hot<'_>,
+        registry: &Registry,
+        rules: &[Rule],
+        subscription: &Subscription,
+        patterns: &[Pattern],
+        event: EventId,
+        row: &[u8],
+    ) -> Result<Option<(DeliveryId, Option<Outcome>)>, StoreError> {
+        let JobKind::Replay { failed, delivered, missed, .. } = self.kind else { return Ok(None) };
+        let summary = decode_event_summary(row)?;
+        if !patterns.is_empty() && !patterns.iter().any(|it| it.matches(summary.event_type)) {
+            return Ok(None);
+        }
+        let id = event.delivery(self.lane());
+        match standing(id, &summary.lanes, &hot.pending, &hot.outcome, &hot.attempt)? {
+            Some(standing) => {
+                let is_meant = match standing.outcome.as_ref().map(|outcome| outcome.state) {
+                    Some(OutcomeState::Ended(TerminalState::Failed)) => failed,
+                    Some(OutcomeState::Ended(TerminalState::Delivered)) => delivered,
+                    _ => false,
+                };
+                Ok(is_meant.then_some((id, standing.outcome)))
+            }
+            None => {
+                let is_meant = missed && registry.wants(subscription, &decode_event(event, row)?.0, rules);
+                Ok(is_meant.then_some((id, None)))
+            }
+        }
+    }
+}
+
+/// Whether deliveries of operational events can be among a subscription's.
+fn hears_operational_events(subscription: &Subscription) -> bool {
+    subscription.settings.events.iter().any(|pattern| match pattern {
+        Pattern::All => false,
+        Pattern::Below(prefix) => prefix.starts_with(OPERATIONAL_PREFIX),
+        Pattern::Exact(name) => name.starts_with(OPERATIONAL_PREFIX),
+    })
 }

@@ -7,12 +7,15 @@
 //! [`Notice`]s, in their order.
 //!
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
+//! - `count.rs` what is counted over everything.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
-//! - `queue.rs` and `writer.rs` the thread; `read.rs` the queries.
+//! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
+//!   `read.rs` the queries.
 
 mod change;
 pub mod command;
+mod count;
 mod hot;
 mod job;
 mod purge;
@@ -22,6 +25,7 @@ mod read;
 mod records;
 mod schema;
 mod settings;
+mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -29,27 +33,30 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Retention;
 use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::json::Json;
 use crate::limits::NOTICE_QUEUE_MAX;
-use crate::model::{Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription};
-use crate::model::{DEFAULT_ORGANIZATION, Organization};
+use crate::model::{
+    Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription, TerminalState,
+};
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
 use command::*;
+use count::Counts;
 use job::JobKind;
 use query::*;
 use queue::Queue;
+use shared::{OldestPending, Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
 pub use schema::SCHEMA_VERSION;
@@ -137,10 +144,22 @@ impl StoreError {
     /// What a publisher is told.
     fn to_publisher(&self) -> WriteError {
         match self {
-            StoreError::Database(error) | StoreError::Commit(error) if is_disk_full(error) => WriteError::StorageFull,
             StoreError::Commit(_) => WriteError::OutcomeUnknown,
+            StoreError::Database(error) if is_disk_full(error) => WriteError::StorageFull,
             StoreError::Database(_) | StoreError::Record(_) => WriteError::Unavailable,
         }
+    }
+}
+
+/// A record that cannot be read costs what asked for it, not the store: `None`.
+fn passed_over<T>(result: Result<T, StoreError>, of: impl std::fmt::Display) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(read) => Ok(Some(read)),
+        Err(StoreError::Record(fault)) => {
+            tracing::error!(%of, "a record {fault}; it is passed over");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -180,7 +199,7 @@ pub enum Notice {
     Expired {
         /// Which lane.
         lane: Lane,
-        /// How many that were.
+        /// How many that were, deliveries of operational events left out.
         failed: u64,
         /// When the oldest still pending was opened.
         oldest_opened_at: Option<Timestamp>,
@@ -189,6 +208,9 @@ pub enum Notice {
     LaneSet(Arc<Subscription>),
     /// A subscription ended.
     LaneRemoved(Lane),
+    /// An organization's publishing is refused because its share is used up; told at
+    /// most once a minute of each.
+    OverShare(Name),
     /// The store went down.
     Down,
     /// The store is back.
@@ -208,195 +230,6 @@ pub struct Settle {
     pub attempt: Attempt,
     /// The lane's counted failures in a row.
     pub consecutive_failures: u32,
-}
-
-#[derive(Default)]
-struct Counters {
-    live_bytes: AtomicU64,
-    accepted: AtomicU64,
-    duplicates: AtomicU64,
-    delivered: AtomicU64,
-    failed: AtomicU64,
-    cancelled: AtomicU64,
-    is_full: AtomicBool,
-    has_failed: AtomicBool,
-}
-
-impl Counters {
-    fn committed(&self, live_change: i64, [delivered, failed, cancelled]: [u64; 3]) {
-        // Only the writer changes it: no other can come between.
-        let live = self.live_bytes.load(Ordering::Relaxed).saturating_add_signed(live_change);
-        self.live_bytes.store(live, Ordering::Relaxed);
-        self.delivered.fetch_add(delivered, Ordering::Relaxed);
-        self.failed.fetch_add(failed, Ordering::Relaxed);
-        self.cancelled.fetch_add(cancelled, Ordering::Relaxed);
-    }
-
-    fn accepted(&self, accepted: u64, duplicates: u64) {
-        self.accepted.fetch_add(accepted, Ordering::Relaxed);
-        self.duplicates.fetch_add(duplicates, Ordering::Relaxed);
-    }
-
-    fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
-    }
-
-    fn set_full(&self, is_full: bool) {
-        self.is_full.store(is_full, Ordering::Relaxed);
-    }
-}
-
-/// How much room is left, from none up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Room {
-    /// Publishing is refused.
-    None,
-    /// Less than a tenth of the quota, or twice the reserve of the disk.
-    Low,
-    /// More.
-    Enough,
-}
-
-/// What readers and the writer share.
-struct Shared {
-    file: PathBuf,
-    clock: Clock,
-    options: RwLock<Options>,
-    rules: RwLock<Arc<Vec<Rule>>>,
-    database: RwLock<Option<Arc<Database>>>,
-    registry: RwLock<Registry>,
-    lanes: Mutex<HashMap<Lane, LaneStats>>,
-    counters: Counters,
-    /// No event before this has a pending delivery.
-    oldest_pending_from: Mutex<EventId>,
-    queue: Queue<Command, Settle>,
-}
-
-impl Shared {
-    fn database(&self) -> Option<Arc<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn put_database(&self, database: Option<Arc<Database>>) {
-        self.counters.has_failed.store(database.is_none(), Ordering::Relaxed);
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
-    }
-
-    fn registry(&self) -> RwLockReadGuard<'_, Registry> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
-        self.registry.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, LaneStats>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rules(&self) -> Arc<Vec<Rule>> {
-        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn retention(&self) -> Retention {
-        self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
-    }
-
-    fn forget_oldest_pending(&self) {
-        *self.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner) = EventId::first_at(Timestamp::ZERO);
-    }
-
-    /// How much room the quota and the disk have.
-    fn room(&self) -> Room {
-        let (bytes_max, reserve_bytes) = {
-            let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-            (options.bytes_max, options.reserve_bytes)
-        };
-        let of_quota = match self.counters.live_bytes() {
-            live if bytes_max > 0 && live >= bytes_max => Room::None,
-            live if bytes_max > 0 && live >= bytes_max / 10 * 9 => Room::Low,
-            _ => Room::Enough,
-        };
-        let of_disk = match rustix::fs::statvfs(&self.file) {
-            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
-                free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2) => Room::Low,
-                _ => Room::Enough,
-            },
-            // It cannot be told: writing will.
-            Err(_) => Room::Enough,
-        };
-        of_quota.min(of_disk)
-    }
-
-    fn open_database(&self) -> Result<Database, OpenError> {
-        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
-        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let opened = Database::builder().set_cache_size(cache_bytes).create(&self.file);
-        opened.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
-            error => OpenError::Database(self.file.clone(), Box::new(error.into())),
-        })
-    }
-
-    /// Reads what is configured and what is counted. `is_clean`: the counters need
-    /// no recount.
-    fn load(&self, database: &Database, is_clean: bool) -> Result<(), StoreError> {
-        let transaction = database.begin_read()?;
-        let mut registry = Registry::with_catalog();
-        for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
-            let (key, value) = row?;
-            registry.put_organization(settings::read_organization(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::SOURCE)?.iter()? {
-            let (key, value) = row?;
-            registry.put_source(settings::read_source(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::EVENT_TYPE)?.iter()? {
-            let (key, value) = row?;
-            registry.put_event_type(settings::read_event_type(key.value(), value.value())?);
-        }
-        for row in transaction.open_table(tables::ENDED)?.iter()? {
-            let (key, value) = row?;
-            let ended = settings::read_ended(value.value())?;
-            registry.put_ended(Lane(key.value()), SubscriptionId(ended.id), Name::from(ended.organization));
-        }
-        if registry.organization(DEFAULT_ORGANIZATION).is_none() {
-            let id = Name::from(DEFAULT_ORGANIZATION);
-            let at = Timestamp::ZERO;
-            let (name, parent) = (String::new(), None);
-            registry.put_organization(Organization { id, name, parent, created_at: at, updated_at: at });
-        }
-        let stats = transaction.open_table(tables::STATS)?;
-        let pending = transaction.open_table(tables::PENDING)?;
-        let mut lanes = HashMap::new();
-        for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
-            let (key, value) = row?;
-            let lane = Lane(key.value());
-            registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
-            let mut counted = match stats.get(lane.0)? {
-                Some(row) => records::decode_stats(row.value())?,
-                None => LaneStats::default(),
-            };
-            if !is_clean {
-                let (first, last) = tables::lane_bounds(lane);
-                counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
-            }
-            lanes.insert(lane, counted);
-        }
-        *self.registry_mut() = registry;
-        *self.lanes() = lanes;
-        self.counters.live_bytes.store(schema::live_bytes(database)?, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn read<T>(&self, query: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, ReadError> {
-        let database = self.database().ok_or(ReadError)?;
-        query(&database).map_err(|error| {
-            tracing::error!(%error, "the store cannot be read");
-            ReadError
-        })
-    }
 }
 
 /// A handle on the store; cheap to clone.
@@ -432,13 +265,15 @@ impl Store {
             database: RwLock::new(None),
             registry: RwLock::new(Registry::default()),
             lanes: Mutex::new(HashMap::new()),
-            counters: Counters::default(),
-            oldest_pending_from: Mutex::new(EventId::first_at(Timestamp::ZERO)),
+            counts: Mutex::new(Counts::default()),
+            is_full: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            oldest_pending: Mutex::new(OldestPending { from: EventId::first_at(Timestamp::ZERO), reopened: 0 }),
             queue: Queue::new(),
         });
         let database = shared.open_database()?;
         let is_clean = schema::prepare(&database)?;
-        shared.load(&database, is_clean)?;
+        shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
         writer.resume(&database)?;
@@ -456,9 +291,9 @@ impl Store {
     /// The subscription that this `Idempotency-Key` made in `organization`, and the
     /// SHA-256 of the request, while a repetition is known. Blocking.
     pub fn created_by(&self, organization: &str, key: &str) -> Result<Option<(SubscriptionId, [u8; 32])>, ReadError> {
-        let created = self.shared.read(|database| read::creation(database, organization, key))?;
         let now = self.shared.clock.now();
-        Ok(created.filter(|first| first.is_known(now)).map(|first| (first.id, first.content)))
+        let created = self.shared.read(|database| read::creation(database, organization, key, now))?;
+        Ok(created.map(|first| (first.id, first.content)))
     }
 
     /// Takes new limits, retention and rules over.
@@ -485,50 +320,77 @@ impl Store {
 
     /// Totals. Blocking.
     pub fn totals(&self) -> Totals {
-        let counters = &self.shared.counters;
+        let counts = self.shared.counts().clone();
         let (events, pending) = self.shared.read(read::row_counts).unwrap_or_default();
         let oldest_pending_at = if pending == 0 { None } else { self.oldest_pending_at() };
         Totals {
             events,
             pending,
-            accepted: counters.accepted.load(Ordering::Relaxed),
-            duplicates: counters.duplicates.load(Ordering::Relaxed),
-            delivered: counters.delivered.load(Ordering::Relaxed),
-            failed: counters.failed.load(Ordering::Relaxed),
-            cancelled: counters.cancelled.load(Ordering::Relaxed),
+            accepted: counts.accepted,
+            duplicates: counts.duplicates,
+            delivered: counts.ended(TerminalState::Delivered),
+            failed: counts.ended(TerminalState::Failed),
+            cancelled: counts.ended(TerminalState::Cancelled),
             oldest_pending_at,
             file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
-            live_bytes: counters.live_bytes(),
+            live_bytes: counts.live_bytes,
         }
     }
 
     fn oldest_pending_at(&self) -> Option<Timestamp> {
-        let mut from = self.shared.oldest_pending_from.lock().unwrap_or_else(PoisonError::into_inner);
-        let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, *from)).ok()?;
-        *from = next;
-        oldest
+        let (mut from, reopened) = {
+            let known = self.shared.oldest_pending();
+            (known.from, known.reopened)
+        };
+        // Each event is passed once, and each page has a snapshot of its own.
+        loop {
+            let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, from)).ok()?;
+            from = next?;
+            let mut known = self.shared.oldest_pending();
+            if known.reopened == reopened {
+                known.from = known.from.max(from);
+            }
+            if oldest.is_some() {
+                return oldest;
+            }
+        }
+    }
+
+    /// Bytes of an organization's retained events.
+    pub fn organization_bytes(&self, organization: &str) -> u64 {
+        self.shared.counts().bytes_of(organization)
     }
 
     /// Whether the store takes writes.
     pub fn is_ready(&self) -> bool {
-        !self.shared.counters.has_failed.load(Ordering::Relaxed)
+        !self.shared.has_failed.load(Ordering::Relaxed)
     }
 
     /// Whether publishing is refused because there is no room.
     pub fn is_full(&self) -> bool {
-        self.shared.counters.is_full.load(Ordering::Relaxed)
+        self.shared.is_full.load(Ordering::Relaxed)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
+        self.ask_with(0, command).await
+    }
+
+    /// Asks with a command that weighs `bytes`.
+    async fn ask_with<T>(
+        &self,
+        bytes: usize,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.queue.push_command(command(reply))?;
+        self.shared.queue.push_command(command(reply), bytes)?;
         // Without an answer the writer is gone, perhaps after the commit.
         answer.await.map_err(|_| WriteError::OutcomeUnknown)
     }
 
     /// Takes events, one result each in order, after all are committed and synced.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Result<Accepted, AcceptError>>, WriteError> {
-        self.ask(|reply| Command::Accept { events, reply }).await?
+        let bytes = events.iter().map(NewEvent::weight).sum();
+        self.ask_with(bytes, |reply| Command::Accept { events, reply }).await?
     }
 
     /// Changes what is configured.
@@ -567,13 +429,14 @@ impl Store {
         let Replay { lane, failed, delivered, missed, .. } = replay;
         let kind = JobKind::Replay { since_ms, until_ms, patterns, failed, delivered, missed };
         let done = self.bulk(actor, lane, kind).await?;
-        Ok(Replayed { deliveries: done.done, more: done.at_limit })
+        Ok(Replayed { deliveries: done.done, next_since: done.next_since })
     }
 
     /// Fails what a lane has pending that was opened at or before a time. The
     /// answer comes as [`Notice::Expired`].
     pub async fn expire(&self, lane: Lane, opened_until: Timestamp) -> Result<(), DeliveryError> {
-        let kind = JobKind::Expire { opened_until_ms: opened_until.as_millis(), oldest_left_ms: None };
+        let opened_until_ms = opened_until.as_millis();
+        let kind = JobKind::Expire { opened_until_ms, oldest_left_ms: None, operational: 0 };
         self.bulk("posthaste", lane, kind).await.map(|_| ())
     }
 
@@ -587,7 +450,7 @@ impl Store {
             if let (Some(data), serde_json::Value::Object(facts)) = (data.as_object_mut(), facts) {
                 data.extend(facts);
             }
-            change::operational(event_type, subscription, &data)
+            change::operational(event_type, subscription, Json::from(&data))
         };
         self.accept(vec![event]).await.map(|_| ())
     }
@@ -636,6 +499,18 @@ impl Store {
     /// A lane's pending rows after `after`, at most `limit`, and whether these are all. Blocking.
     pub fn pending(&self, lane: Lane, after: Option<Key>, limit: usize) -> Result<(Vec<Head>, bool), ReadError> {
         self.shared.read(|database| read::pending(database, lane, after, limit))
+    }
+
+    /// The same with the events of what is due by `due_until`: a backlog is read in
+    /// one go, not an event at a time. Blocking.
+    pub fn backlog(
+        &self,
+        lane: Lane,
+        after: Option<Key>,
+        limit: usize,
+        due_until: Timestamp,
+    ) -> Result<Backlog, ReadError> {
+        self.shared.read(|database| read::backlog(database, lane, after, limit, due_until))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What may be asked of the store without changing it.
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::model::{Delivery, DeliveryState, Event, Name};
+use crate::model::{Delivery, DeliveryState, Event, Head, Name};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
@@ -91,6 +91,17 @@ pub struct AuditEntry {
     pub changes: serde_json::Value,
 }
 
+/// Rows of a lane that are to be attempted, with some of their events.
+#[derive(Debug)]
+pub struct Backlog {
+    /// In due order.
+    pub heads: Vec<Head>,
+    /// Whether there were no more.
+    pub exhausted: bool,
+    /// Events of the first heads that are due, as far as a limit of bytes goes.
+    pub events: Vec<Event>,
+}
+
 /// Totals over everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -98,15 +109,15 @@ pub struct Totals {
     pub events: u64,
     /// Deliveries that are pending.
     pub pending: u64,
-    /// Events accepted since the start.
+    /// Events accepted, ever.
     pub accepted: u64,
-    /// Events that had been accepted before, since the start.
+    /// Publications of events that had been accepted before, ever.
     pub duplicates: u64,
-    /// Deliveries that succeeded since the start.
+    /// Deliveries that succeeded, ever.
     pub delivered: u64,
-    /// Deliveries that failed since the start.
+    /// Deliveries that failed, ever.
     pub failed: u64,
-    /// Deliveries that were cancelled since the start.
+    /// Deliveries that were cancelled, ever.
     pub cancelled: u64,
     /// When the oldest pending delivery was accepted or reopened.
     pub oldest_pending_at: Option<Timestamp>,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::limits::{WRITER_GROUP_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{WRITER_GROUP_MAX, WRITER_QUEUE_BYTES_MAX, WRITER_QUEUE_MAX};
 
 use super::command::WriteError;
 
@@ -16,7 +16,10 @@ pub(super) struct Queue<C, O> {
 }
 
 struct Waiting<C, O> {
-    commands: VecDeque<C>,
+    /// Each with its weight in bytes.
+    commands: VecDeque<(C, usize)>,
+    /// The weight of all that wait.
+    bytes: usize,
     /// Bounded by the attempts that may be in flight or unsettled.
     outcomes: VecDeque<O>,
     /// The writer should look around though nothing arrived.
@@ -34,7 +37,8 @@ pub(super) struct Batch<C, O> {
 
 impl<C, O> Queue<C, O> {
     pub(super) fn new() -> Queue<C, O> {
-        let waiting = Waiting { commands: VecDeque::new(), outcomes: VecDeque::new(), nudged: false, closed: false };
+        let (commands, outcomes) = (VecDeque::new(), VecDeque::new());
+        let waiting = Waiting { commands, bytes: 0, outcomes, nudged: false, closed: false };
         Queue { waiting: Mutex::new(waiting), arrived: Condvar::new() }
     }
 
@@ -42,16 +46,17 @@ impl<C, O> Queue<C, O> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a command, unless too many wait.
-    pub(super) fn push_command(&self, command: C) -> Result<(), WriteError> {
+    /// Queues a command that weighs `bytes`, unless too many or too heavy ones wait.
+    pub(super) fn push_command(&self, command: C, bytes: usize) -> Result<(), WriteError> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(WriteError::Unavailable);
         }
-        if waiting.commands.len() >= WRITER_QUEUE_MAX {
+        if waiting.commands.len() >= WRITER_QUEUE_MAX || waiting.bytes + bytes > WRITER_QUEUE_BYTES_MAX {
             return Err(WriteError::QueueFull);
         }
-        waiting.commands.push_back(command);
+        waiting.commands.push_back((command, bytes));
+        waiting.bytes += bytes;
         self.arrived.notify_one();
         Ok(())
     }
@@ -84,7 +89,8 @@ impl<C, O> Queue<C, O> {
         let outcomes_len = waiting.outcomes.len().min(WRITER_GROUP_MAX);
         let outcomes: Vec<O> = waiting.outcomes.drain(..outcomes_len).collect();
         let commands_len = waiting.commands.len().min(WRITER_GROUP_MAX);
-        let commands: Vec<C> = waiting.commands.drain(..commands_len).collect();
+        let (commands, weights): (Vec<C>, Vec<usize>) = waiting.commands.drain(..commands_len).unzip();
+        waiting.bytes -= weights.iter().sum::<usize>();
         let is_last = waiting.closed && waiting.outcomes.is_empty() && waiting.commands.is_empty();
         Batch { outcomes, commands, is_last }
     }
@@ -98,14 +104,14 @@ mod tests {
     fn commands_are_bounded_and_outcomes_never_refused() {
         let queue: Queue<usize, usize> = Queue::new();
         for number in 0..WRITER_QUEUE_MAX {
-            queue.push_command(number).unwrap();
+            queue.push_command(number, 0).unwrap();
         }
-        assert_eq!(queue.push_command(0), Err(WriteError::QueueFull));
+        assert_eq!(queue.push_command(0, 0), Err(WriteError::QueueFull));
         queue.push_outcome(7);
         let batch = queue.take(Duration::ZERO);
         assert_eq!((batch.outcomes, batch.commands.len()), (vec![7], WRITER_GROUP_MAX));
         queue.close();
-        assert_eq!(queue.push_command(0), Err(WriteError::Unavailable));
+        assert_eq!(queue.push_command(0, 0), Err(WriteError::Unavailable));
         let mut taken = WRITER_GROUP_MAX;
         loop {
             let batch = queue.take(Duration::ZERO);
@@ -115,5 +121,17 @@ mod tests {
             }
         }
         assert_eq!(taken, WRITER_QUEUE_MAX, "what waited is still done");
+    }
+
+    /// Four thousand commands may wait, and each may be a batch of sixteen megabytes.
+    #[test]
+    fn commands_are_bounded_in_bytes() {
+        let queue: Queue<usize, usize> = Queue::new();
+        queue.push_command(1, WRITER_QUEUE_BYTES_MAX - 10).unwrap();
+        queue.push_command(2, 10).unwrap();
+        assert_eq!(queue.push_command(3, 1), Err(WriteError::QueueFull));
+        queue.push_command(4, 0).unwrap();
+        assert_eq!(queue.take(Duration::ZERO).commands, [1, 2, 4]);
+        queue.push_command(5, WRITER_QUEUE_BYTES_MAX).unwrap();
     }
 }

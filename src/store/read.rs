@@ -1,16 +1,15 @@
 //! Reading events, deliveries and the audit log. Each call has its own snapshot;
 //! none is held open, because that would keep pages from being reused.
 
-use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::limits::{PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, TerminalState};
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
 use super::StoreError;
-use super::change::creation_key;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
@@ -169,17 +168,24 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
     Ok(page)
 }
 
-/// What an `Idempotency-Key` made.
+/// What an `Idempotency-Key` made, while a repetition is known.
 pub(super) fn creation(
     database: &Database,
     organization: &str,
     key: &str,
+    now: Timestamp,
 ) -> Result<Option<settings::Creation>, StoreError> {
-    let creations = database.begin_read()?.open_table(CREATION)?;
-    match creations.get(creation_key(organization, key).as_str())? {
-        Some(row) => settings::read_creation(row.value()).map(Some),
-        None => Ok(None),
+    let transaction = database.begin_read()?;
+    let newest = transaction.open_table(EVENT)?.last()?.map(|(id, _)| EventId::from_key(*id.value()).accepted_at());
+    let keyed_at = newest.map_or(now, |newest| newest.max(now));
+    let creations = transaction.open_table(CREATION)?;
+    for day in idempotency_days(keyed_at) {
+        let row = idempotency_key(day, organization, KeyKind::Given, key);
+        if let Some(row) = creations.get(row.as_slice())? {
+            return Ok(Some(settings::read_creation(row.value())?).filter(|first| first.is_known(keyed_at)));
+        }
     }
+    Ok(None)
 }
 
 /// Deliveries, newest event first, within an event the highest lane first.
@@ -271,6 +277,31 @@ pub(super) fn audit(
     Ok(page)
 }
 
+/// See [`pending`]; with the events of what is due by `due_until`, in due order.
+pub(super) fn backlog(
+    database: &Database,
+    lane: Lane,
+    after: Option<Key>,
+    limit: usize,
+    due_until: Timestamp,
+) -> Result<Backlog, StoreError> {
+    let (heads, exhausted) = pending(database, lane, after, limit)?;
+    let rows = database.begin_read()?.open_table(EVENT)?;
+    let mut events = Vec::new();
+    let mut data_bytes = 0;
+    for head in heads.iter().take_while(|head| head.due <= due_until) {
+        if data_bytes >= BACKLOG_BYTES_MAX {
+            break;
+        }
+        // What is missing or cannot be read is told by the attempt that asks for it.
+        let Some(row) = rows.get(&head.event.to_key())? else { continue };
+        let Ok((event, _)) = decode_event(head.event, row.value()) else { continue };
+        data_bytes += event.data.as_bytes().len();
+        events.push(event);
+    }
+    Ok(Backlog { heads, exhausted, events })
+}
+
 /// A lane's pending rows after `after`, in due order, at most `limit`, and whether
 /// these are all.
 pub(super) fn pending(
@@ -286,7 +317,7 @@ pub(super) fn pending(
         None => std::ops::Bound::Included(first),
     };
     let mut heads = Vec::new();
-    for row in table.range::<&[u8; 24]>((as_ref(&from), std::ops::Bound::Included(&last)))? {
+    for row in table.range::<&[u8; 24]>((from.as_ref(), std::ops::Bound::Included(&last)))? {
         if heads.len() == limit {
             return Ok((heads, false));
         }
@@ -297,10 +328,6 @@ pub(super) fn pending(
     Ok((heads, true))
 }
 
-fn as_ref<T>(bound: &std::ops::Bound<T>) -> std::ops::Bound<&T> {
-    bound.as_ref()
-}
-
 /// Rows of the tables that totals speak of.
 pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> {
     let transaction = database.begin_read()?;
@@ -308,13 +335,19 @@ pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> 
 }
 
 /// Looks for the oldest event that has a pending delivery, from `from` on, over at
-/// most [`PAGE_SCAN_MAX`] events. Answers it, and where to go on next time.
-pub(super) fn oldest_pending(database: &Database, from: EventId) -> Result<(Option<Timestamp>, EventId), StoreError> {
+/// most [`PAGE_SCAN_MAX`] events. Answers since when it is, or where to go on; neither:
+/// there is none.
+pub(super) fn oldest_pending(
+    database: &Database,
+    from: EventId,
+) -> Result<(Option<Timestamp>, Option<EventId>), StoreError> {
     let tables = Tables::open(database)?;
-    let mut here = from;
-    for row in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.take(PAGE_SCAN_MAX) {
+    for (seen, row) in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.enumerate() {
         let (key, value) = row?;
-        here = EventId::from_key(*key.value());
+        let here = EventId::from_key(*key.value());
+        if seen == PAGE_SCAN_MAX {
+            return Ok((None, Some(here)));
+        }
         let summary = decode_event_summary(value.value())?;
         let mut oldest = None;
         for lane in tables.lanes_of(here, &summary.lanes)? {
@@ -325,8 +358,8 @@ pub(super) fn oldest_pending(database: &Database, from: EventId) -> Result<(Opti
             }
         }
         if oldest.is_some() {
-            return Ok((oldest, here));
+            return Ok((oldest, Some(here)));
         }
     }
-    Ok((None, here))
+    Ok((None, None))
 }

@@ -88,20 +88,23 @@ pub(super) fn decode_event_summary(bytes: &[u8]) -> Result<EventSummary<'_>, Sto
 struct PendingV1 {
     attempts: u32,
     failures: u32,
-    /// How long after its event's acceptance it was opened: 0 unless reopened.
-    opened_after_ms: u64,
+    /// How long after its event's id says it was opened: 0 unless reopened, and
+    /// negative where the clock had been set back.
+    opened_after_ms: i64,
 }
 
 /// What a pending row says beside its key.
 pub(super) fn encode_pending(head: &Head) -> Result<Vec<u8>, StoreError> {
-    let opened_after_ms = head.opened_at.as_millis().saturating_sub(head.event.accepted_at().as_millis());
+    // Both are within the years that a timestamp can be.
+    let opened_after_ms = head.opened_at.as_millis() as i64 - head.event.accepted_at().as_millis() as i64;
     encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms })
 }
 
 /// The inverse of [`encode_pending`], given the key's parts.
 pub(super) fn decode_pending((due, event): (Timestamp, EventId), bytes: &[u8]) -> Result<Head, StoreError> {
     let (record, _): (PendingV1, _) = decode(bytes)?;
-    let opened_at = Timestamp::from_millis(event.accepted_at().as_millis().saturating_add(record.opened_after_ms));
+    let opened_at =
+        Timestamp::from_millis(event.accepted_at().as_millis().saturating_add_signed(record.opened_after_ms));
     Ok(Head { due, event, attempts: record.attempts, failures: record.failures, opened_at })
 }
 

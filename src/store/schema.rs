@@ -15,7 +15,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 const VERSION_KEY: &str = "schema_version";
 const CLEAN_KEY: &str = "closed_cleanly";
 const NEXT_LANE_KEY: &str = "next_lane";
-const LIVE_BYTES_KEY: &str = "live_bytes";
 
 /// One step up: from the version that is its place in the list, counted from 1.
 type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
@@ -78,6 +77,7 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ENDED)?;
     transaction.open_table(CREATION)?;
     transaction.open_table(STATS)?;
+    transaction.open_table(ORGANIZATION_BYTES)?;
     transaction.open_table(JOB)?;
     transaction.open_table(AUDIT)?;
     Ok(())
@@ -98,19 +98,6 @@ pub(super) fn take_lane(transaction: &WriteTransaction) -> Result<u32, StoreErro
     Ok(lane)
 }
 
-/// The bytes that hold something, as last written.
-pub(super) fn live_bytes(database: &Database) -> Result<u64, StoreError> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    Ok(number(&meta, LIVE_BYTES_KEY)?.unwrap_or(0))
-}
-
-/// Writes the bytes that hold something.
-pub(super) fn put_live_bytes(transaction: &WriteTransaction, bytes: u64) -> Result<(), StoreError> {
-    transaction.open_table(META)?.insert(LIVE_BYTES_KEY, &bytes.to_be_bytes()[..])?;
-    Ok(())
-}
-
 /// Marks the store as closed cleanly: its counters need no recount.
 pub(super) fn mark_clean(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(META)?.insert(CLEAN_KEY, &[1][..])?;
@@ -128,6 +115,17 @@ pub(super) fn cursor(transaction: &WriteTransaction, name: &str) -> Result<Optio
 pub(super) fn put_cursor(transaction: &WriteTransaction, name: &str, at: [u8; 12]) -> Result<(), StoreError> {
     transaction.open_table(META)?.insert(name, &at[..])?;
     Ok(())
+}
+
+/// Moves a cursor, or forgets it.
+pub(super) fn set_cursor(transaction: &WriteTransaction, name: &str, at: Option<[u8; 12]>) -> Result<(), StoreError> {
+    match at {
+        Some(at) => put_cursor(transaction, name, at),
+        None => {
+            transaction.open_table(META)?.remove(name)?;
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ fn at(millis: u64) -> Timestamp {
 struct OrganizationRecord {
     name: String,
     parent: Option<String>,
+    bytes_max: Option<u64>,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -50,6 +51,7 @@ pub(super) fn write_organization(it: &Organization) -> Result<Vec<u8>, StoreErro
     write(&OrganizationRecord {
         name: it.name.clone(),
         parent: it.parent.as_deref().map(str::to_owned),
+        bytes_max: it.bytes_max,
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
     })
@@ -61,6 +63,7 @@ pub(super) fn read_organization(id: &str, bytes: &[u8]) -> Result<Organization, 
         id: Name::from(id),
         name: record.name,
         parent: record.parent.map(Name::from),
+        bytes_max: record.bytes_max,
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
     })
@@ -437,7 +440,6 @@ pub(super) fn read_subscription(number: Lane, bytes: &[u8]) -> Result<Subscripti
 pub(super) struct Ended {
     pub(super) id: Uuid,
     pub(super) organization: String,
-    pub(super) ended_at_ms: u64,
 }
 
 pub(super) fn write_ended(it: &Ended) -> Result<Vec<u8>, StoreError> {
@@ -489,9 +491,9 @@ pub(super) struct Creation {
 }
 
 impl Creation {
-    /// Whether a repetition of its request is still known at `now`.
-    pub(super) fn is_known(&self, now: Timestamp) -> bool {
-        now < self.created_at + IDEMPOTENCY_WINDOW
+    /// Whether a repetition of its request is still known when keys are counted at `keyed_at`.
+    pub(super) fn is_known(&self, keyed_at: Timestamp) -> bool {
+        keyed_at < self.created_at + IDEMPOTENCY_WINDOW
     }
 }
 

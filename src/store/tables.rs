@@ -4,6 +4,7 @@
 use redb::TableDefinition;
 
 use crate::id::{DeliveryId, EventId, Lane};
+use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::Key;
 use crate::time::Timestamp;
 
@@ -19,10 +20,9 @@ pub(super) const PENDING: TableDefinition<&[u8; 24], &[u8]> = TableDefinition::n
 pub(super) const OUTCOME: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("outcome");
 /// Failed attempts by delivery id and number. A success's attempt is its outcome.
 pub(super) const ATTEMPT: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("attempt");
-/// Idempotency keys of events: day, organization, key.
+/// Idempotency keys of events: see [`idempotency_key`].
 pub(super) const IDEMPOTENCY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("idempotency");
-/// Events that outlive their retention because they were reopened: time to look
-/// again, event.
+/// Events that come due between two walks of the purge: time to look again, event.
 pub(super) const REVISIT: TableDefinition<&[u8; 20], ()> = TableDefinition::new("revisit");
 
 /// Organizations by id.
@@ -33,12 +33,16 @@ pub(super) const SOURCE: TableDefinition<&str, &[u8]> = TableDefinition::new("so
 pub(super) const EVENT_TYPE: TableDefinition<&str, &[u8]> = TableDefinition::new("event_type");
 /// Subscriptions by number.
 pub(super) const SUBSCRIPTION: TableDefinition<u32, &[u8]> = TableDefinition::new("subscription");
-/// What is left of ended subscriptions, while their deliveries are retained.
-pub(super) const ENDED: TableDefinition<u32, &[u8]> = TableDefinition::new("ended_subscription");
-/// Idempotency keys of subscriptions.
-pub(super) const CREATION: TableDefinition<&str, &[u8]> = TableDefinition::new("subscription_creation");
+/// What is left of ended subscriptions, while their deliveries are retained: see
+/// [`ended_key`].
+pub(super) const ENDED: TableDefinition<&[u8; 12], &[u8]> = TableDefinition::new("ended_subscription");
+/// Idempotency keys of subscriptions: see [`idempotency_key`].
+pub(super) const CREATION: TableDefinition<&[u8], &[u8]> = TableDefinition::new("subscription_creation");
 /// What each lane went through, flushed once a second.
 pub(super) const STATS: TableDefinition<u32, &[u8]> = TableDefinition::new("stats");
+
+/// Bytes of the retained events of each organization that has any.
+pub(super) const ORGANIZATION_BYTES: TableDefinition<&str, u64> = TableDefinition::new("organization_bytes");
 
 /// Bulk work that is under way.
 pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");
@@ -96,15 +100,39 @@ pub(super) fn attempt_number(key: &[u8; 20]) -> u32 {
     u32::from_be_bytes(part(key, 16))
 }
 
-/// A row of [`IDEMPOTENCY`].
-pub(super) fn idempotency_key(day: u32, organization: &str, key: &str) -> Vec<u8> {
+/// What an idempotency key is. Each kind has names of its own.
+#[derive(Clone, Copy)]
+pub(super) enum KeyKind {
+    /// An `Idempotency-Key`.
+    Given = 1,
+    /// An event's `event_id`, where it came without such a key.
+    EventId = 2,
+}
+
+/// A row of [`IDEMPOTENCY`] or [`CREATION`]: day, organization, kind, key.
+pub(super) fn idempotency_key(day: u32, organization: &str, kind: KeyKind, key: &str) -> Vec<u8> {
     let length = u16::try_from(organization.len()).unwrap_or(u16::MAX);
-    [&day.to_be_bytes()[..], &length.to_be_bytes(), organization.as_bytes(), key.as_bytes()].concat()
+    [&day.to_be_bytes()[..], &length.to_be_bytes(), organization.as_bytes(), &[kind as u8], key.as_bytes()].concat()
 }
 
 /// The day that a time falls on, since the epoch.
 pub(super) fn day_of(time: Timestamp) -> u32 {
     u32::try_from(time.as_secs() / 86_400).unwrap_or(u32::MAX)
+}
+
+/// The days under which a key may stand that still counts at `time`.
+pub(super) fn idempotency_days(time: Timestamp) -> std::ops::RangeInclusive<u32> {
+    day_of(time - IDEMPOTENCY_WINDOW)..=day_of(time)
+}
+
+/// A row of [`ENDED`]: when it ended, lane.
+pub(super) fn ended_key(at: Timestamp, lane: Lane) -> [u8; 12] {
+    join(&[&at.as_millis().to_be_bytes(), &lane.0.to_be_bytes()])
+}
+
+/// The lane in a key of [`ENDED`].
+pub(super) fn ended_lane(key: &[u8; 12]) -> Lane {
+    Lane(u32::from_be_bytes(part(key, 8)))
 }
 
 /// A row of [`REVISIT`].

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::Daemon;
-use crate::texts;
+use crate::{call_as, daemon_with_keys, key, texts};
 
 async fn put(daemon: &Daemon, id: &str, parent: Option<&str>, status: u16) {
     daemon.call("PUT", &format!("/v1/organizations/{id}"), json!({"parent": parent})).await.expect(status);
@@ -52,6 +52,9 @@ async fn faulty_organizations_are_refused_with_their_fields() {
         ("a", json!({"parent": ["b"]}), &["parent"]),
         ("a", json!({"parent": "b c"}), &["parent"]),
         ("a", json!({"parent": "nowhere"}), &["parent"]),
+        ("a", json!({"max_bytes": "64 MB"}), &["max_bytes"]),
+        ("a", json!({"max_bytes": -1}), &["max_bytes"]),
+        ("a", json!({"max_bytes": true}), &["max_bytes"]),
         ("a", json!([]), &[""]),
         ("a%20b", json!({}), &["id"]),
         ("%2E%2E", json!({}), &["id"]),
@@ -129,4 +132,51 @@ async fn moving_an_organization_changes_later_events_only() {
     put(&daemon, "unit", Some("new"), 200).await;
     let after = publish().await;
     assert!(before.is_string() && after.is_string() && before != after, "{before} {after}");
+}
+
+#[tokio::test]
+async fn an_organizations_share_is_set_by_keys_for_all_and_shown() {
+    let keys = [key("ops", &["admin"], &["*"]), key("tenant", &["admin"], &["acme"])];
+    let daemon = daemon_with_keys(&keys).await;
+    let path = "/v1/organizations/acme";
+    let put = async |caller: &str, body: Value| call_as(&daemon, caller, "PUT", path, body).await;
+    let made = put("ops", json!({"max_bytes": "64 MiB"})).await.expect(201);
+    assert_eq!((&made["max_bytes"], &made["live_bytes"]), (&json!(67_108_864), &json!(0)));
+    let same = put("tenant", made.clone()).await.expect(200);
+    assert_eq!(same, made, "what was read is written back, and changes nothing");
+    put("tenant", json!({"max_bytes": "1 GiB"})).await.refused(403, "forbidden");
+    put("tenant", json!({"max_bytes": null})).await.refused(403, "forbidden");
+    let kept = put("tenant", json!({"name": "Acme"})).await.expect(200);
+    assert_eq!((&kept["name"], &kept["max_bytes"]), (&json!("Acme"), &json!(67_108_864)));
+
+    let small = put("ops", json!({"max_bytes": 100})).await.expect(200);
+    assert_eq!(small["max_bytes"], 100);
+    let event = json!({"type": "a", "organization": "acme", "data": "x".repeat(100)});
+    let publish = async |path: &str, body: Value| call_as(&daemon, "tenant", "POST", path, body).await;
+    publish("/v1/events", event.clone()).await.expect(202);
+    let refused = publish("/v1/events", event.clone()).await;
+    assert_eq!(refused.header("retry-after"), "30");
+    refused.refused(429, "quota_exceeded");
+    let batch = publish("/v1/events/batch", json!([event])).await.expect(200);
+    assert_eq!((&batch["data"][0]["status"], &batch["data"][0]["code"]), (&json!(429), &json!("quota_exceeded")));
+    let shown = call_as(&daemon, "tenant", "GET", path, Value::Null).await.expect(200);
+    assert!(shown["live_bytes"].as_u64().unwrap() > 100);
+    assert_eq!(put("ops", json!({})).await.expect(200)["max_bytes"], Value::Null, "it is replaced whole");
+    publish("/v1/events", json!({"type": "a", "organization": "acme", "data": 1})).await.expect(202);
+}
+
+#[tokio::test]
+async fn an_ended_organizations_events_are_not_inherited() {
+    let keys = [key("ops", &["admin"], &["*"]), key("group", &["admin"], &["group"])];
+    let daemon = daemon_with_keys(&keys).await;
+    let call = async |caller: &str, method: &str, body: Value| {
+        call_as(&daemon, caller, method, "/v1/organizations/unit", body).await
+    };
+    call_as(&daemon, "ops", "PUT", "/v1/organizations/group", json!({})).await.expect(201);
+    call("ops", "PUT", json!({})).await.expect(201);
+    let event = json!({"type": "a", "organization": "unit", "data": 1});
+    call_as(&daemon, "ops", "POST", "/v1/events", event).await.expect(202);
+    call("ops", "DELETE", Value::Null).await.expect(204);
+    call("group", "PUT", json!({"parent": "group"})).await.refused(409, "events_retained");
+    call("ops", "PUT", json!({"parent": "group"})).await.expect(201);
 }

@@ -56,7 +56,7 @@ async fn a_replay_sends_what_its_states_name() {
         }
         let body = json!({"since": times[0], "states": states});
         let replayed = daemon.post(&format!("{path}/replay"), body).await.expect(202);
-        assert_eq!(replayed, json!({"deliveries": expected.len(), "more": false}), "{states:?}");
+        assert_eq!(replayed, json!({"deliveries": expected.len(), "more": false, "next_since": null}), "{states:?}");
         let mut received = Vec::new();
         for _ in expected {
             received.push(receiver.next().await.json()["type"].as_str().unwrap().to_owned());
@@ -84,7 +84,7 @@ async fn a_replay_keeps_to_its_window_and_types() {
         (json!({"since": times[2], "states": ["missed"]}), 0),
     ] {
         let replayed = daemon.post(&format!("{path}/replay"), body.clone()).await.expect(202);
-        assert_eq!(replayed, json!({"deliveries": count, "more": false}), "{body}");
+        assert_eq!(replayed, json!({"deliveries": count, "more": false, "next_since": null}), "{body}");
         settled(&daemon, &path).await;
     }
 }
@@ -123,10 +123,12 @@ async fn one_call_replays_at_most_ten_thousand() {
     }
     daemon.publish("a", json!(1)).await;
     daemon.post(&format!("{path}/enable"), Value::Null).await.expect(200);
-    let replay = async || {
-        let body = json!({"since": "2027-01-01T00:00:00Z", "states": ["missed"]});
+    let replay = async |since: &str| {
+        let body = json!({"since": since, "states": ["missed"]});
         daemon.post(&format!("{path}/replay"), body).await.expect(202)
     };
-    assert_eq!(replay().await, json!({"deliveries": 10_000, "more": true}));
-    assert_eq!(replay().await, json!({"deliveries": 1, "more": false}));
+    let next_since = daemon.clock.now().to_string();
+    let first = replay("2027-01-01T00:00:00Z").await;
+    assert_eq!(first, json!({"deliveries": 10_000, "more": true, "next_since": next_since}));
+    assert_eq!(replay(&next_since).await, json!({"deliveries": 1, "more": false, "next_since": null}));
 }

@@ -232,6 +232,8 @@ async fn the_same_creation_again_makes_nothing_new() {
     assert_ne!(daemon.post("/v1/subscriptions", body.clone()).await.expect(201)["id"], first["id"]);
     assert_eq!(create("", body.clone()).await.refused(422, "validation_failed"), ["idempotency-key"]);
     assert_eq!(daemon.get("/v1/subscriptions").await.expect(200)["data"].as_array().unwrap().len(), 3);
+    daemon.call("DELETE", &path_of(&first), Value::Null).await.expect(204);
+    create("k1", body.clone()).await.refused(410, "gone");
     daemon.pass(Duration::from_secs(72 * 3600));
     assert_ne!(create("k1", body).await.expect(201)["id"], first["id"], "after 72 hours");
 }

@@ -209,3 +209,33 @@ async fn a_rate_spreads_attempts_over_time() {
     }
     assert_eq!(attempts_of(&daemon, &subscription).await, [0, 10, 20, 30]);
 }
+
+/// A dead endpoint's backlog uses its organization's share up: the lane gives way.
+#[tokio::test]
+async fn over_its_share_an_organizations_tripped_lane_gives_way() {
+    let daemon = Daemon::start().await;
+    let put = json!({"max_bytes": "16 KiB"});
+    daemon.call("PUT", "/v1/organizations/acme", put).await.expect(201);
+    let dead = Receiver::answering(|_, _| Reply::status(503)).await;
+    let alive = Receiver::start().await;
+    let of_acme = |url: &str| json!({"organization": "acme", "url": url, "events": ["door.*"]});
+    let tripped = daemon.subscribe(of_acme(&dead.url)).await;
+    let neighbour = daemon.subscribe(of_acme(&alive.url)).await;
+    let publish = async |data: Value| {
+        let event = json!({"type": "door.opened", "organization": "acme", "data": data});
+        daemon.post("/v1/events", event).await
+    };
+    for number in 0..5 {
+        publish(json!(number)).await.expect(202);
+    }
+    daemon.until(&path_of(&tripped), |it| it["stats"]["attempts"] == 5).await;
+    daemon.until(&path_of(&neighbour), |it| it["stats"]["pending"] == 0).await;
+    publish(json!("x".repeat(16 * 1024))).await.expect(202);
+    publish(json!(1)).await.refused(429, "quota_exceeded");
+    assert_eq!(status_becomes(&daemon, &tripped, "disabled_due_to_errors").await, "backlog");
+    let shown = daemon.get(&path_of(&tripped)).await.expect(200);
+    assert_eq!(shown["stats"]["pending"], 6, "what it has is held");
+    assert_eq!(daemon.get(&path_of(&neighbour)).await.expect(200)["status"], "enabled");
+    // Others have their own.
+    daemon.publish("door.opened", json!(1)).await;
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::support::{Daemon, Receiver, Reply, within};
@@ -38,7 +38,7 @@ async fn what_is_pending_is_held_while_disabled_and_goes_on_when_enabled() {
     // It can be had by replay.
     let since = json!({"since": "2027-01-15T00:00:00Z", "states": ["missed"]});
     let replayed = daemon.post(&format!("{}/replay", path_of(&subscription)), since).await.expect(202);
-    assert_eq!(replayed, json!({"deliveries": 1, "more": false}));
+    assert_eq!(replayed, json!({"deliveries": 1, "more": false, "next_since": null}));
     assert_eq!(receiver.next().await.json()["type"], "door.closed");
 }
 
@@ -209,4 +209,25 @@ async fn the_outcome_of_a_delivery_that_is_no_longer_pending_is_dropped() {
     daemon.until("/v1/stats", |stats| stats["deliveries"]["delivered"] == 1).await;
     let shown = daemon.get(&delivery).await.expect(200);
     assert_eq!((&shown["state"], &shown["attempts"]), (&json!("cancelled"), &json!(0)));
+}
+
+/// Cancelled and retried while its attempt was in flight, a delivery waited for a
+/// restart.
+#[tokio::test]
+async fn what_is_retried_while_its_old_attempt_is_in_flight_is_sent_after_it() {
+    let daemon = Daemon::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}/hooks", listener.local_addr().expect("bound"));
+    let fields = json!({"url": url, "events": ["door.*"], "delivery": {"timeout": "60s"}});
+    let subscription = daemon.subscribe(fields).await;
+    let delivery = daemon.deliver(&subscription, "door.opened", json!(1)).await;
+    let (first, _) = within("the attempt", listener.accept()).await.expect("accepted");
+    daemon.post(&format!("{delivery}/cancel"), Value::Null).await.expect(200);
+    daemon.pass(Duration::from_secs(1));
+    daemon.post(&format!("{delivery}/retry"), Value::Null).await.expect(202);
+    drop(first);
+    let (mut second, _) = within("the next attempt", listener.accept()).await.expect("accepted");
+    within("its request", second.read_u8()).await.expect("a byte");
+    second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("written");
+    assert_eq!(daemon.in_state(&delivery, "delivered").await["attempts"], 1);
 }

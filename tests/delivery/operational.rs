@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::path_of;
 use crate::support::{Daemon, Receiver, Reply};
+use crate::{Witness, path_of, status_becomes};
 
 async fn told(daemon: &Daemon, event_type: &str) -> usize {
     let list = daemon.get(&format!("/v1/events?type={event_type}")).await.expect(200);
@@ -97,4 +97,68 @@ async fn operational_events_are_for_those_alone_who_name_them() {
     daemon.until("/v1/events?type=posthaste.subscription.disabled", |list| list["data"][0].is_object()).await;
     let shown = daemon.get(&path_of(&everything)).await.expect(200);
     assert_eq!(shown["stats"]["odometer"], 0);
+}
+
+/// Disables a subscription and enables it again, so that its events tell of it.
+async fn turn_off_and_on(daemon: &Daemon, subscription: &Value) {
+    for what in ["disable", "enable"] {
+        daemon.post(&format!("{}/{what}", path_of(subscription)), Value::Null).await.expect(200);
+    }
+}
+
+/// What the trip and the end of a lane tell is about its deliveries: where those are
+/// of operational events themselves, nothing is told.
+#[tokio::test]
+async fn a_lane_that_fails_operational_events_is_tripped_and_disabled_without_another() {
+    let daemon = Daemon::start().await;
+    let operations = Receiver::answering(|_, number| Reply::status(if number < 5 { 503 } else { 410 })).await;
+    let fields = json!({"url": operations.url, "events": ["posthaste.subscription.enabled"]});
+    let listener = daemon.subscribe(fields).await;
+    let other = daemon.subscribe(json!({"url": operations.url, "events": []})).await;
+    turn_off_and_on(&daemon, &other).await;
+    let disabled_before = told(&daemon, "posthaste.subscription.disabled").await;
+    let list = daemon.get(&format!("{}/deliveries", path_of(&listener))).await.expect(200);
+    let delivery = format!("/v1/deliveries/{}", list["data"][0]["id"].as_str().expect("an id"));
+    for attempt in 1..=5 {
+        let shown = daemon.attempted(&delivery, attempt).await;
+        daemon.pass_to(&shown["next_attempt_at"]);
+    }
+    assert_eq!(status_becomes(&daemon, &listener, "disabled_due_to_errors").await, "gone");
+    let mut witness = Witness::start(&daemon).await;
+    witness.passes(&daemon).await;
+    assert_eq!(told(&daemon, "posthaste.subscription.failing").await, 0);
+    assert_eq!(told(&daemon, "posthaste.subscription.disabled").await, disabled_before);
+}
+
+/// Held deliveries of operational events that expire in bulk are not told of, those
+/// beside them are.
+#[tokio::test]
+async fn operational_events_that_expire_in_bulk_are_not_told_of() {
+    let daemon = Daemon::start().await;
+    let mut operations = Receiver::start().await;
+    daemon.subscribe(json!({"url": operations.url, "events": ["posthaste.delivery.failed"]})).await;
+    let receiver = Receiver::answering(|_, _| Reply::status(404)).await;
+    let fields = json!({"url": receiver.url, "events": ["posthaste.subscription.enabled", "door.opened"]});
+    let mixed = daemon.subscribe(fields).await;
+    let other = daemon.subscribe(json!({"url": receiver.url, "events": []})).await;
+    turn_off_and_on(&daemon, &other).await;
+    turn_off_and_on(&daemon, &other).await;
+    daemon.publish("door.opened", json!(1)).await;
+    daemon.until(&path_of(&mixed), |it| it["stats"]["attempts"] == 3).await;
+    daemon.post(&format!("{}/disable", path_of(&mixed)), Value::Null).await.expect(200);
+    daemon.pass(Duration::from_secs(72 * 3600));
+    daemon.until(&path_of(&mixed), |it| it["stats"]["pending"] == 0).await;
+    assert_eq!(operations.next().await.json()["data"]["count"], 1);
+}
+
+/// The event that told of its end was opened as a delivery of the subscription
+/// itself, and held there until it expired.
+#[tokio::test]
+async fn a_subscription_is_not_told_that_it_was_disabled_itself() {
+    let daemon = Daemon::start().await;
+    let receiver = Receiver::start().await;
+    let own = daemon.subscribe(json!({"url": receiver.url, "events": ["posthaste.*"]})).await;
+    let disabled = daemon.post(&format!("{}/disable", path_of(&own)), Value::Null).await.expect(200);
+    assert_eq!(told(&daemon, "posthaste.subscription.disabled").await, 1);
+    assert_eq!((&disabled["stats"]["pending"], &disabled["stats"]["odometer"]), (&json!(0), &json!(0)));
 }

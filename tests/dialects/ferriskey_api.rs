@@ -185,7 +185,8 @@ async fn it_receives_fails_is_disabled_and_comes_back() {
     daemon.until(&native, |subscription| subscription["status"] == "disabled_due_to_errors").await;
     assert_eq!(publish().await["deliveries"], 0);
     daemon.post(&format!("{native}/enable"), Value::Null).await.expect(200);
-    // What was pending goes on.
+    // What was pending goes on, when it is due.
+    daemon.pass(std::time::Duration::from_secs(60));
     assert!(verify_ferriskey(&receiver.next().await, secret));
 }
 
@@ -194,10 +195,7 @@ async fn changes_of_webhooks_are_events_themselves() {
     let daemon = with_realm(ON).await;
     let mut watcher = Receiver::start().await;
     let triggers = ["webhook.created", "webhook.updated", "webhook.deleted"];
-    let watching = create(&daemon, &watcher.url, &triggers).await;
-    let told = watcher.next().await.json();
-    assert_eq!((&told["event"], &told["resource_id"]), (&json!("webhook.created"), &watching["id"]), "of itself too");
-
+    create(&daemon, &watcher.url, &triggers).await;
     let body = json!({"endpoint": "https://a.example", "subscribers": ["user.created"], "headers": {"X-Token": "t"}});
     let made = daemon.post(ALL, body.clone()).await.expect(200)["data"].clone();
     let told = watcher.next().await.json();

@@ -19,7 +19,7 @@ use super::super::manage;
 use super::super::route::{Kind, Parameter, Route};
 use super::super::subscription_json::{Draft, Refusal};
 use super::quota::{Quota, within};
-use super::{Vendor, is_https, listed, parse_translated, route, shown, told};
+use super::{Vendor, is_https, listed, organization_of_call, parse_translated, route, shown, told};
 
 /// See [`Vendor`].
 pub(super) const VENDOR: Vendor = Vendor {
@@ -173,17 +173,9 @@ async fn delete(call: Call) -> Result<Response, Problem> {
     Ok(http::empty(StatusCode::OK))
 }
 
-/// The organization that the request names, else the key's only one, else the
-/// configured one; where it is there and reached.
+/// See [`organization_of_call`].
 fn organization(call: &Call) -> Result<Name, Problem> {
-    let configured = || call.state.config.current().dialects.blynk.organization.clone();
-    let named = match call.query.get("orgId") {
-        Some(named) => Name::from(named),
-        None => call.caller.only_organization().cloned().unwrap_or_else(configured),
-    };
-    let registry = call.registry();
-    let is_there = registry.organization(&named).is_some() && call.caller.reaches(&registry, &named);
-    if is_there { Ok(named) } else { Err(not_found("organization")) }
+    organization_of_call(call, call.query.get("orgId"), &call.state.config.current().dialects.blynk)
 }
 
 /// The webhook that the request names, whatever organization the caller reaches it in.

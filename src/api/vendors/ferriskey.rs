@@ -88,18 +88,19 @@ async fn delete(call: Call) -> Result<Response, Problem> {
 fn read(call: &Call, body: &Map<String, Value>, base: Settings, previous: Option<&Subscription>) -> (Draft, Refusal) {
     let faults = Faults::new();
     let fields = Fields::new("", body, &faults);
-    let text = |name| {
+    // Faults have the native names, so that those that follow from them are not told too.
+    let text = |name, native: &str| {
         let text = fields.string(name).unwrap_or_default();
         if text.chars().count() > NAME_CHARS_MAX {
-            fields.fault(name, format!("must have at most {NAME_CHARS_MAX} characters"));
+            faults.add(native, format!("must have at most {NAME_CHARS_MAX} characters"));
         }
         text.to_owned()
     };
-    let url = text("endpoint");
+    let url = text("endpoint", "url");
     if url.is_empty() {
-        fields.fault("endpoint", "must not be empty");
+        faults.add("url", "must not be empty");
     } else if !is_https(&url) {
-        fields.fault("endpoint", "must begin with https://");
+        faults.add("url", "must begin with https://");
     }
     let previous = previous.map(|previous| &previous.settings);
     let mut keeper = Keeper::new(previous, &url);
@@ -110,7 +111,7 @@ fn read(call: &Call, body: &Map<String, Value>, base: Settings, previous: Option
         (name, value.expose().to_owned())
     });
     let headers = headers.collect();
-    let (name, description) = (text("name"), text("description"));
+    let (name, description) = (text("name", "name"), text("description", "description"));
     let events = read_subscribers(call, &fields);
     fields.ignore_others();
     let refused = keeper.into_refused();

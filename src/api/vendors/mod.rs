@@ -17,10 +17,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::auth::Role;
-use crate::dialect::Options;
+use crate::dialect::{ApiOptions, Options};
 use crate::http::{Method, Problem, Response};
 use crate::input::Faults;
-use crate::model::{Fault, Format, LaneStats, Name, Subscription};
+use crate::model::{DEFAULT_ORGANIZATION, Fault, Format, LaneStats, Name, Subscription};
 
 use super::call::{Call, not_found};
 use super::route::{Accepted, Access, Handler, Parameter, Route};
@@ -63,6 +63,16 @@ fn organization_of_path(call: &Call) -> Result<Name, Problem> {
         Some(organization) if call.caller.reaches(&registry, &organization.id) => Ok(organization.id.clone()),
         _ => Err(not_found("organization")),
     }
+}
+
+/// The organization of a call whose path names none, where it is reached: the one
+/// `named`, else the key's only one, else the configured one.
+fn organization_of_call(call: &Call, named: Option<&str>, options: &ApiOptions) -> Result<Name, Problem> {
+    let own = call.caller.only_organization();
+    let id = named.map(Name::from).or_else(|| own.cloned()).unwrap_or_else(|| options.organization.clone());
+    let registry = call.registry();
+    let is_there = registry.organization(&id).is_some() || *id == *DEFAULT_ORGANIZATION;
+    if is_there && call.caller.reaches(&registry, &id) { Ok(id) } else { Err(not_found("organization")) }
 }
 
 /// The subscriptions of an organization in a format, oldest first.

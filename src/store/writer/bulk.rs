@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redb::Database;
 
 use crate::id::Lane;
+use crate::limits::BULK_JOBS_MAX;
 use crate::store::command::*;
 use crate::store::hot::Hot;
 use crate::store::job::{Job, JobKind, Step};
@@ -18,7 +19,8 @@ use super::{BulkDone, Reply, Writer};
 
 impl Writer {
     pub(super) fn new_job(&self, lane: Lane, kind: JobKind) -> Job {
-        Job { lane: lane.0, kind, started_at_ms: self.now().as_millis(), done: 0, cursor: Vec::new() }
+        let newest = self.minter.newest().to_key();
+        Job { lane: lane.0, kind, started_at_ms: self.now().as_millis(), newest, done: 0, cursor: Vec::new() }
     }
 
     pub(super) fn begin_job(
@@ -28,12 +30,14 @@ impl Writer {
         kind: JobKind,
         reply: Reply<Result<BulkDone, DeliveryError>>,
     ) {
-        let refusal = match (self.shared.registry().lane(lane), &kind) {
+        let job = self.new_job(lane, kind);
+        let refusal = match (self.shared.registry().lane(lane), &job.kind) {
             (None, _) => Some(DeliveryError::NotFound),
             (Some(subscription), JobKind::Replay { .. }) if !subscription.is_enabled() => {
                 Some(DeliveryError::NotEnabled)
             }
             (Some(_), JobKind::Replay { .. }) if self.room == Room::None => Some(WriteError::StorageFull.into()),
+            (Some(_), _) if job.is_asked_for() => self.too_many_jobs(lane),
             _ => None,
         };
         if let Some(refusal) = refusal {
@@ -44,7 +48,6 @@ impl Writer {
             let _ = reply.send(Err(WriteError::Unavailable.into()));
             return;
         };
-        let job = self.new_job(lane, kind);
         match self.try_begin_job(&database, actor, &job) {
             Ok(()) => {
                 self.waiting.insert(self.next_job, reply);
@@ -58,10 +61,19 @@ impl Writer {
         }
     }
 
+    /// Why one more replay or cancellation is refused.
+    fn too_many_jobs(&self, lane: Lane) -> Option<DeliveryError> {
+        let mut asked_for = self.jobs.iter().filter(|(_, job)| job.is_asked_for());
+        if asked_for.clone().any(|(_, job)| job.lane() == lane) {
+            return Some(DeliveryError::UnderWay);
+        }
+        asked_for.nth(BULK_JOBS_MAX - 1).map(|_| WriteError::QueueFull.into())
+    }
+
     fn try_begin_job(&mut self, database: &Database, actor: &str, job: &Job) -> Result<(), StoreError> {
         let action = match &job.kind {
-            JobKind::Cancel { .. } => Some("deliveries.cancel"),
-            JobKind::Replay { .. } => Some("deliveries.replay"),
+            JobKind::Cancel { .. } => Some("subscription.cancel"),
+            JobKind::Replay { .. } => Some("subscription.replay"),
             JobKind::End | JobKind::Expire { .. } => None,
         };
         let transaction = schema::begin(database)?;
@@ -92,47 +104,57 @@ impl Writer {
             Ok((step, mut effects)) => {
                 let lane = job.lane();
                 if !step.opened.is_empty() {
-                    effects.opened(lane, step.opened.len());
                     effects.notices.push(Notice::Opened(lane, step.opened));
-                    self.shared.forget_oldest_pending();
                 }
-                if let Some((count, state)) = step.ended.filter(|(count, _)| *count > 0) {
-                    effects.ended(lane, state, count);
+                if step.ended.is_some_and(|(count, _)| count > 0) {
                     effects.notices.push(Notice::Reset(lane));
                 }
                 if step.next.is_none()
-                    && let JobKind::Expire { oldest_left_ms, .. } = step.job.kind
+                    && let JobKind::Expire { oldest_left_ms, operational, .. } = step.job.kind
                 {
                     let oldest_opened_at = oldest_left_ms.map(Timestamp::from_millis);
-                    effects.notices.push(Notice::Expired { lane, failed: step.job.done, oldest_opened_at });
+                    let failed = step.job.done - operational;
+                    effects.notices.push(Notice::Expired { lane, failed, oldest_opened_at });
                 }
                 self.take_effect(effects);
                 match step.next {
                     Some(next) => self.jobs.push_back((number, next)),
                     None => {
                         if let Some(reply) = self.waiting.remove(&number) {
-                            let _ = reply.send(Ok(BulkDone { done: step.job.done, at_limit: step.at_limit }));
+                            let _ = reply.send(Ok(BulkDone { done: step.job.done, next_since: step.next_since }));
                         }
                     }
                 }
             }
             Err(error) => {
-                self.jobs.push_front((number, job));
                 self.broke(database, &error);
+                if self.shared.database().is_none() {
+                    self.jobs.push_front((number, job));
+                }
             }
         }
     }
 
-    fn try_step(&mut self, database: &Database, number: u64, job: &Job) -> Result<(Step, Effects), StoreError> {
+    pub(super) fn try_step(
+        &mut self,
+        database: &Database,
+        number: u64,
+        job: &Job,
+    ) -> Result<(Step, Effects), StoreError> {
         let now = self.now();
         let transaction = schema::begin(database)?;
         let mut effects = Effects::default();
         let step = {
             let mut hot = Hot::open(&transaction)?;
             let step = job.step(&mut hot, &self.shared.registry(), &self.shared.rules(), now)?;
-            effects.live_change = hot.live_change;
+            effects.count.bytes = hot.bytes;
             step
         };
+        if step.next.is_some() && step.job.done == job.done {
+            // It only looked: after a crash it looks again.
+            transaction.abort()?;
+            return Ok((step, effects));
+        }
         {
             let mut jobs = transaction.open_table(JOB)?;
             match &step.next {
@@ -140,7 +162,11 @@ impl Writer {
                 None => jobs.remove(number)?,
             };
         }
-        transaction.commit()?;
+        effects.opened(job.lane(), step.opened.len());
+        if let Some((count, state)) = step.ended {
+            effects.ended(job.lane(), state, count);
+        }
+        self.commit(transaction, &effects)?;
         Ok((step, effects))
     }
 }

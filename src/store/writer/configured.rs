@@ -10,7 +10,7 @@ use crate::store::command::*;
 use crate::store::hot::Hot;
 use crate::store::job::JobKind;
 use crate::store::query::AuditEntry;
-use crate::store::tables::{AUDIT, CREATION, JOB};
+use crate::store::tables::{AUDIT, CREATION, JOB, KeyKind, idempotency_days, idempotency_key};
 use crate::store::{Notice, Room, StoreError, schema, settings};
 
 use super::Writer;
@@ -43,21 +43,28 @@ impl Writer {
         actor: &str,
         change: Change,
     ) -> Result<Result<Changed, ChangeError>, StoreError> {
-        let now = self.now();
+        let (now, keyed_at) = (self.now(), self.keyed_at());
         let transaction = schema::begin(database)?;
         let mut new_lane = Lane(0);
         let mut creation = None;
         if let Change::CreateSubscription { settings, idempotency, .. } = &change {
             new_lane = Lane(schema::take_lane(&transaction)?);
             if let Some((key, _)) = idempotency {
-                let key = change::creation_key(&settings.organization, key);
-                if let Some(row) = transaction.open_table(CREATION)?.get(key.as_str())? {
-                    creation = Some(settings::read_creation(row.value())?);
+                let creations = transaction.open_table(CREATION)?;
+                for day in idempotency_days(keyed_at) {
+                    let row = idempotency_key(day, &settings.organization, KeyKind::Given, key);
+                    if let Some(row) = creations.get(row.as_slice())? {
+                        creation = Some(settings::read_creation(row.value())?);
+                    }
                 }
             }
         }
+        let retained_bytes = match &change {
+            Change::PutOrganization { id, .. } => self.shared.counts().bytes_of(id),
+            _ => 0,
+        };
         let new_id = SubscriptionId::new(now, self.random.random());
-        let circumstances = Circumstances { now, actor, new_lane, new_id, creation };
+        let circumstances = Circumstances { now, keyed_at, actor, new_lane, new_id, creation, retained_bytes };
         let planned = change::plan(&self.shared.registry(), change, circumstances);
         let mut plan = match planned {
             Ok(plan) => plan,
@@ -73,10 +80,18 @@ impl Writer {
         change::write(&transaction, &plan, now)?;
         self.put_audit(&transaction, &plan.audit(self.next_audit, now, actor))?;
         let mut effects = Effects::default();
-        if let Some(event) = plan.event.take() {
+        if !plan.events.is_empty() {
             let mut hot = Hot::open(&transaction)?;
-            let _ = self.accept(&mut hot, event, &mut effects)?;
-            effects.live_change = hot.live_change;
+            // What is disabled or ended by this very change takes no new deliveries.
+            let closed = match &plan.row {
+                Row::Subscription(subscription) if !subscription.is_enabled() => Some(subscription.number),
+                Row::NoSubscription(subscription) => Some(subscription.number),
+                _ => None,
+            };
+            for event in plan.events.drain(..) {
+                let _ = self.accept(&mut hot, event, closed, &mut effects)?;
+            }
+            effects.count.bytes = hot.bytes;
         }
         let end_job = match &plan.row {
             Row::NoSubscription(subscription) => {
@@ -86,7 +101,7 @@ impl Writer {
             }
             _ => None,
         };
-        transaction.commit()?;
+        self.commit(transaction, &effects)?;
         self.next_audit += 1;
         if let Some(job) = end_job {
             self.jobs.push_back((self.next_job, job));

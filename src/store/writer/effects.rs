@@ -3,6 +3,7 @@
 use crate::id::Lane;
 use crate::model::{FailureCode, LaneStats, TerminalState};
 use crate::store::Notice;
+use crate::store::count::CountsChange;
 use crate::time::Timestamp;
 
 /// What a group's commit leads to, once it has returned.
@@ -10,10 +11,7 @@ use crate::time::Timestamp;
 pub(super) struct Effects {
     pub(super) notices: Vec<Notice>,
     pub(super) stats: Vec<(Lane, StatsChange)>,
-    pub(super) live_change: i64,
-    pub(super) accepted: u64,
-    pub(super) duplicates: u64,
-    pub(super) ended: [u64; 3],
+    pub(super) count: CountsChange,
 }
 
 pub(super) enum StatsChange {
@@ -30,7 +28,7 @@ pub(super) enum StatsChange {
 
 impl Effects {
     pub(super) fn ended(&mut self, lane: Lane, state: TerminalState, count: u64) {
-        self.ended[state as usize] += count;
+        self.count.ended[state as usize] += count;
         self.stats.push((lane, StatsChange::Pending(-(count as i64))));
     }
 

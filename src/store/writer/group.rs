@@ -9,22 +9,25 @@ use sha2::{Digest, Sha256};
 use crate::dialect;
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
-use crate::model::{AttemptOutcome, Event, Head, NewEvent, Settlement, TerminalState};
+use crate::model::{AttemptOutcome, Event, Head, Name, NewEvent, OPERATIONAL_PREFIX, Settlement, TerminalState};
 use crate::store::command::*;
 use crate::store::hot::{Hot, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
-use crate::store::tables::{day_of, idempotency_key};
-use crate::store::{Notice, Settle, StoreError, schema};
+use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
+use crate::store::{Notice, Settle, StoreError, passed_over, schema};
 
 use super::effects::{Effects, StatsChange};
-use super::{Command, Reply, Writer, refuse};
+use super::{Command, Reply, TELL_SHARE_EVERY, Writer, refuse};
 
 /// A group's commands, each with what it will be answered.
 enum Done {
     Accept(Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>>, Vec<Result<Accepted, AcceptError>>),
     Touch(Reply<Result<(), DeliveryError>>, Result<(), DeliveryError>),
 }
+
+/// The answer where a record cannot be read.
+const UNREADABLE: Result<(), DeliveryError> = Err(DeliveryError::Write(WriteError::Unavailable));
 
 impl Writer {
     pub(super) fn commit_group(&mut self, outcomes: Vec<Settle>, commands: Vec<Command>) {
@@ -81,7 +84,7 @@ impl Writer {
                         Command::Accept { events, reply } => {
                             done.push(Done::Accept(reply, Vec::with_capacity(events.len())));
                             for event in events {
-                                let result = self.accept(&mut hot, event, &mut effects)?;
+                                let result = self.accept(&mut hot, event, None, &mut effects)?;
                                 if let Some(Done::Accept(_, results)) = done.last_mut() {
                                     results.push(result);
                                 }
@@ -89,7 +92,8 @@ impl Writer {
                         }
                         Command::Reopen { actor, id, reply } => {
                             done.push(Done::Touch(reply, Ok(())));
-                            let result = self.reopen(&mut hot, id, &mut effects)?;
+                            let result = self.reopen(&mut hot, id, &mut effects);
+                            let result = passed_over(result, id)?.unwrap_or(UNREADABLE);
                             self.audit_touch(&transaction, actor, "delivery.retry", id, result)?;
                             if let Some(Done::Touch(_, answer)) = done.last_mut() {
                                 *answer = result;
@@ -97,7 +101,8 @@ impl Writer {
                         }
                         Command::Cancel { actor, id, reply } => {
                             done.push(Done::Touch(reply, Ok(())));
-                            let result = self.cancel(&mut hot, id, &mut effects)?;
+                            let result = self.cancel(&mut hot, id, &mut effects);
+                            let result = passed_over(result, id)?.unwrap_or(UNREADABLE);
                             self.audit_touch(&transaction, actor, "delivery.cancel", id, result)?;
                             if let Some(Done::Touch(_, answer)) = done.last_mut() {
                                 *answer = result;
@@ -106,10 +111,10 @@ impl Writer {
                         Command::Change { .. } | Command::Bulk { .. } => {}
                     }
                 }
-                effects.live_change = hot.live_change;
+                effects.count.bytes = hot.bytes;
             }
             self.flush_if_due(&transaction)?;
-            transaction.commit().map_err(StoreError::from)
+            self.commit(transaction, &effects)
         })();
         match attempt {
             Ok(()) => Ok((effects, done)),
@@ -122,8 +127,8 @@ impl Writer {
 
     fn settle(&mut self, hot: &mut Hot<'_>, settle: &Settle, effects: &mut Effects) -> Result<(), StoreError> {
         let now = self.now();
-        let settled = hot.settle(settle, now)?;
         let (lane, event) = (settle.lane, settle.head.event);
+        let settled = passed_over(hot.settle(settle, now), event.delivery(lane))?.flatten();
         effects.notices.push(Notice::Settled { lane, event, next: settled.flatten() });
         if settled.is_none() {
             return Ok(());
@@ -144,40 +149,56 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes an event, with a delivery for each subscription that it matches, `except`
+    /// one.
     pub(super) fn accept(
         &mut self,
         hot: &mut Hot<'_>,
         new: NewEvent,
+        except: Option<Lane>,
         effects: &mut Effects,
     ) -> Result<Result<Accepted, AcceptError>, StoreError> {
         let now = self.now();
         let shared = self.shared.clone();
         let registry = shared.registry();
-        if registry.organization(&new.organization).is_none() {
+        let Some(organization) = registry.organization(&new.organization) else {
             return Ok(Err(AcceptError::UnknownOrganization));
-        }
+        };
         let content = digest(&new);
-        if let Some(key) = &new.idempotency_key {
-            let today = day_of(now);
-            let days = IDEMPOTENCY_WINDOW.as_secs() / 86_400;
-            for day in today.saturating_sub(days as u32)..=today {
-                let Some((first, stored)) = read_idempotency(hot, day, &new.organization, key)? else { continue };
-                if first.accepted_at() + IDEMPOTENCY_WINDOW <= now {
+        // The publisher's key, else its id for the event.
+        let key = match (new.idempotency_key, &new.event_id) {
+            (Some(key), _) => Some((KeyKind::Given, key)),
+            (None, Some(event_id)) => Some((KeyKind::EventId, event_id.clone())),
+            (None, None) => None,
+        };
+        if let Some((kind, key)) = &key {
+            let keyed_at = self.keyed_at();
+            for day in idempotency_days(keyed_at) {
+                let row = idempotency_key(day, &new.organization, *kind, key);
+                let Some((first, stored)) = read_idempotency(hot, &row)? else { continue };
+                if first.accepted_at() + IDEMPOTENCY_WINDOW <= keyed_at {
                     continue;
                 }
                 if stored != content {
                     return Ok(Err(AcceptError::Conflict { first }));
                 }
                 let (event_id, deliveries) = match hot.event.get(&first.to_key())? {
-                    Some(row) => {
-                        let (event, lanes) = decode_event(first, row.value())?;
-                        (event.event_id, lanes.len() as u32)
-                    }
-                    None => (new.event_id, 0),
-                };
-                effects.duplicates += 1;
+                    Some(row) => passed_over(decode_event(first, row.value()), first)?,
+                    None => None,
+                }
+                .map_or((new.event_id, 0), |(event, lanes)| (event.event_id, lanes.len() as u32));
+                effects.count.duplicates += 1;
                 return Ok(Ok(Accepted { id: first, event_id, duplicate: true, deliveries }));
             }
+        }
+        if let Some(bytes_max) = organization.bytes_max
+            && !new.event_type.starts_with(OPERATIONAL_PREFIX)
+            && self.bytes_of(hot, &organization.id) >= bytes_max
+        {
+            if self.is_news_of_share(&organization.id) {
+                effects.notices.push(Notice::OverShare(organization.id.clone()));
+            }
+            return Ok(Err(AcceptError::QuotaExceeded));
         }
         let id = self.minter.mint(now, self.random.random());
         let event = Event {
@@ -195,13 +216,19 @@ impl Writer {
         if let Some(fault) = fault {
             return Ok(Err(AcceptError::Unsendable(fault)));
         }
-        let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
+        let lanes = matching.iter().map(|subscription| subscription.number);
+        let lanes: Vec<u32> = lanes.filter(|lane| Some(*lane) != except).map(|lane| lane.0).collect();
         hot.put_event(&event, &lanes)?;
-        if let Some(key) = &new.idempotency_key {
-            hot.put_idempotency(&idempotency_key(day_of(now), &event.organization, key), id, content)?;
+        if let Some((kind, key)) = &key {
+            hot.put_idempotency(
+                &idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key),
+                id,
+                content,
+            )?;
         }
-        effects.accepted += 1;
-        let head = Head::fresh(id);
+        effects.count.accepted += 1;
+        // After the clock was set back the id lies in the future; its horizon must not.
+        let head = Head { opened_at: now.min(id.accepted_at()), ..Head::fresh(id) };
         for lane in &lanes {
             hot.put_pending(Lane(*lane), &head)?;
             effects.stats.push((Lane(*lane), StatsChange::Triggered(now)));
@@ -213,6 +240,23 @@ impl Writer {
             effects.notices.push(Notice::Accepted { event: Arc::new(event), head, lanes });
         }
         Ok(Ok(accepted))
+    }
+
+    /// Bytes of an organization's events once the transaction is committed.
+    fn bytes_of(&self, hot: &Hot<'_>, organization: &Name) -> u64 {
+        let change = hot.bytes.organizations.get(organization).copied().unwrap_or(0);
+        self.shared.counts().bytes_of(organization).saturating_add_signed(change)
+    }
+
+    /// Whether it is time to tell that an organization is over its share.
+    fn is_news_of_share(&mut self, organization: &Name) -> bool {
+        let now = self.now();
+        self.told_shares.retain(|_, at| now >= *at && now.since(*at) < TELL_SHARE_EVERY);
+        let is_news = !self.told_shares.contains_key(organization);
+        if is_news {
+            self.told_shares.insert(organization.clone(), now);
+        }
+        is_news
     }
 
     fn standing(&self, hot: &Hot<'_>, id: DeliveryId) -> Result<Option<Standing>, StoreError> {
@@ -237,7 +281,6 @@ impl Writer {
         let head = hot.reopen(id, Some(&outcome), self.now())?;
         effects.opened(id.lane(), 1);
         effects.notices.push(Notice::Opened(id.lane(), vec![head]));
-        self.shared.forget_oldest_pending();
         Ok(Ok(()))
     }
 
@@ -282,14 +325,9 @@ impl Writer {
     }
 }
 
-fn read_idempotency(
-    hot: &Hot<'_>,
-    day: u32,
-    organization: &str,
-    key: &str,
-) -> Result<Option<(EventId, [u8; 16])>, StoreError> {
-    match hot.idempotency.get(idempotency_key(day, organization, key).as_slice())? {
-        Some(row) => decode_idempotency(row.value()).map(Some),
+fn read_idempotency(hot: &Hot<'_>, key: &[u8]) -> Result<Option<(EventId, [u8; 16])>, StoreError> {
+    match hot.idempotency.get(key)? {
+        Some(row) => passed_over(decode_idempotency(row.value()), "an idempotency key"),
         None => Ok(None),
     }
 }

@@ -19,6 +19,7 @@ mod group;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -52,7 +53,8 @@ pub(in crate::store) type Reply<T> = oneshot::Sender<T>;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct BulkDone {
     pub(in crate::store) done: u64,
-    pub(in crate::store) at_limit: bool,
+    /// Of a replay that stopped early: where to go on.
+    pub(in crate::store) next_since: Option<Timestamp>,
 }
 
 /// How long the writer sleeps when nothing is to be done.
@@ -65,6 +67,11 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often the free space is looked at.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
+/// How far apart two tellings of low storage are at least.
+const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
+
+/// How far apart two tellings of an organization that is over its share are at least.
+const TELL_SHARE_EVERY: Duration = Duration::from_secs(60);
 
 pub(in crate::store) struct Writer {
     shared: Arc<Shared>,
@@ -81,9 +88,17 @@ pub(in crate::store) struct Writer {
     purged_at: Timestamp,
     purge_goes_on: bool,
     looked_at_space: Timestamp,
+    told_low_at: Timestamp,
+    /// Organizations lately told to be over their share.
+    told_shares: HashMap<Name, Timestamp>,
     room: Room,
     dirty: HashSet<Lane>,
+    /// When it was last tried to open a store that is down.
+    reopened_at: Timestamp,
+    /// Lanes whose rows a commit that failed may have changed.
+    in_doubt: HashSet<Lane>,
 }
+
 impl Writer {
     pub(in crate::store) fn new(
         shared: Arc<Shared>,
@@ -104,8 +119,12 @@ impl Writer {
             purged_at: Timestamp::ZERO,
             purge_goes_on: false,
             looked_at_space: Timestamp::ZERO,
+            told_low_at: Timestamp::ZERO,
+            told_shares: HashMap::new(),
             room: Room::Enough,
             dirty: HashSet::new(),
+            reopened_at: Timestamp::ZERO,
+            in_doubt: HashSet::new(),
         }
     }
 
@@ -122,6 +141,12 @@ impl Writer {
             let (key, value) = row?;
             self.jobs.push_back((key.value(), Job::decode(value.value())?));
             self.next_job = self.next_job.max(key.value() + 1);
+        }
+        // Where the commit that was to end a job failed and yet reached the disk,
+        // nothing else answers who waits for it.
+        let lost = self.waiting.extract_if(|number, _| !self.jobs.iter().any(|(known, _)| known == number));
+        for (_, reply) in lost {
+            let _ = reply.send(Err(WriteError::OutcomeUnknown.into()));
         }
         Ok(())
     }
@@ -204,9 +229,11 @@ impl Writer {
                 change.apply(lanes.entry(lane).or_default());
             }
         }
-        self.shared.counters.committed(effects.live_change, effects.ended);
-        self.shared.counters.accepted(effects.accepted, effects.duplicates);
+        self.shared.counts().apply(&effects.count);
         for notice in effects.notices {
+            if let Notice::Opened(_, heads) = &notice {
+                self.shared.reopened(heads);
+            }
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
         }
@@ -220,15 +247,9 @@ impl Writer {
         let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {
             self.purged_at = now;
-            match purge::step(&database, &self.shared.retention(), now, self.next_audit) {
-                Ok(purged) => {
-                    self.purge_goes_on = purged.goes_on;
-                    self.shared.counters.committed(purged.live_change, [0; 3]);
-                }
-                Err(error) => {
-                    self.broke(database, &error);
-                    return;
-                }
+            if let Err(error) = self.purge(&database, now) {
+                self.broke(database, &error);
+                return;
             }
         }
         if !self.dirty.is_empty() && self.is_flush_due() {
@@ -241,6 +262,26 @@ impl Writer {
                 self.broke(database, &error);
             }
         }
+    }
+
+    fn purge(&mut self, database: &Database, now: Timestamp) -> Result<(), StoreError> {
+        let (retention, keyed_at) = (self.shared.retention(), self.keyed_at());
+        self.purge_goes_on = false;
+        if !purge::is_anything_due(database, &retention, now, keyed_at)? {
+            return Ok(());
+        }
+        let transaction = schema::begin(database)?;
+        let purged = purge::step(&transaction, &retention, now, keyed_at, self.next_audit)?;
+        let mut effects = Effects::default();
+        effects.count.bytes = purged.bytes;
+        self.commit(transaction, &effects)?;
+        self.take_effect(effects);
+        if !purged.forgotten.is_empty() {
+            let mut registry = self.shared.registry_mut();
+            purged.forgotten.iter().for_each(|lane| registry.remove_ended(*lane));
+        }
+        self.purge_goes_on = purged.goes_on;
+        Ok(())
     }
 
     fn is_flush_due(&self) -> bool {
@@ -261,7 +302,23 @@ impl Writer {
                 table.insert(lane.0, encode_stats(stats)?.as_slice())?;
             }
         }
-        schema::put_live_bytes(transaction, self.shared.counters.live_bytes())
+        Ok(())
+    }
+
+    /// Commits, and the counts with it. What a commit that fails has done is not
+    /// known: its lanes' rows are counted anew when the store is back.
+    fn commit(&mut self, transaction: redb::WriteTransaction, effects: &Effects) -> Result<(), StoreError> {
+        self.shared.counts().write(&transaction, &effects.count)?;
+        transaction.commit().map_err(|error| {
+            self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane));
+            error.into()
+        })
+    }
+
+    /// The time that idempotency keys are counted by: it goes on where the clock is
+    /// set back, as ids do.
+    fn keyed_at(&self) -> Timestamp {
+        self.now().max(self.minter.newest_at())
     }
 
     /// Whether there is room for more, looked at now and then.
@@ -271,7 +328,8 @@ impl Writer {
             return;
         }
         self.looked_at_space = now;
-        let before = std::mem::replace(&mut self.room, self.shared.room());
+        let before = self.room;
+        self.room = self.shared.room(before);
         if self.room == before {
             return;
         }
@@ -280,15 +338,17 @@ impl Writer {
             Room::Low => tracing::warn!("the storage is low"),
             Room::Enough => tracing::info!("there is room in the storage again"),
         }
-        self.shared.counters.set_full(self.room == Room::None);
-        if before == Room::Enough {
+        self.shared.is_full.store(self.room == Room::None, Ordering::Relaxed);
+        let is_told = now >= self.told_low_at && now.since(self.told_low_at) < TELL_LOW_EVERY;
+        if before == Room::Enough && !is_told {
+            self.told_low_at = now;
             self.tell_storage_low();
         }
     }
 
     /// Publishes `posthaste.storage.low`, before the last room is gone.
     fn tell_storage_low(&mut self) {
-        let live_bytes = self.shared.counters.live_bytes();
+        let live_bytes = self.shared.counts().live_bytes;
         let event = NewEvent {
             event_type: Name::from("posthaste.storage.low"),
             organization: Name::from(DEFAULT_ORGANIZATION),
@@ -305,8 +365,13 @@ impl Writer {
     }
 
     /// The database failed. It is dropped, because redb refuses every write after
-    /// an I/O error, and opened anew. Answers what to tell whoever waited.
+    /// an I/O error, and opened anew. A record that cannot be written or read is no
+    /// such error. Answers what to tell whoever waited.
     fn broke(&mut self, database: Arc<Database>, error: &StoreError) -> WriteError {
+        if let StoreError::Record(_) = error {
+            tracing::error!(%error, "a write was given up");
+            return error.to_publisher();
+        }
         tracing::error!(%error, "the store failed; it is opened anew");
         self.shared.put_database(None);
         drop(database);
@@ -314,7 +379,14 @@ impl Writer {
         error.to_publisher()
     }
 
+    /// Opens a store that is down, however often it is asked for something, once in
+    /// [`REOPEN_EVERY`].
     fn try_reopen(&mut self) {
+        let now = self.now();
+        if now.since(self.reopened_at) < REOPEN_EVERY && now >= self.reopened_at {
+            return;
+        }
+        self.reopened_at = now;
         match self.reopen_database() {
             Ok(()) => {
                 tracing::info!("the store is open again");
@@ -332,7 +404,10 @@ impl Writer {
     fn reopen_database(&mut self) -> Result<(), OpenError> {
         let database = self.shared.open_database()?;
         self.resume(&database)?;
-        self.shared.load(&database, false)?;
+        self.shared.load(&database, |lane| self.in_doubt.contains(&lane))?;
+        self.in_doubt.clear();
+        // Which of them were flushed is not known either.
+        self.dirty.extend(self.shared.lanes().keys());
         self.shared.put_database(Some(Arc::new(database)));
         Ok(())
     }
@@ -343,7 +418,6 @@ impl Writer {
         let closed = (|| {
             let transaction = schema::begin(&database)?;
             self.flush_if_due(&transaction)?;
-            schema::put_live_bytes(&transaction, self.shared.counters.live_bytes())?;
             schema::mark_clean(&transaction)?;
             transaction.commit().map_err(StoreError::from)
         })();
@@ -364,3 +438,6 @@ fn refuse(command: Command) {
         Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
     }
 }
+
+#[cfg(test)]
+mod tests;

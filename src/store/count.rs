@@ -1,0 +1,131 @@
+//! What is counted over everything: live bytes, and what became of events and
+//! deliveries. **Written in the very commit that changes it**, so that it is right
+//! after a crash without a recount.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use crate::model::{Name, TerminalState};
+
+use super::StoreError;
+use super::tables::{META, ORGANIZATION_BYTES};
+
+/// Its row in [`META`].
+const KEY: &str = "counts";
+
+/// See the file's beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Bytes that hold something of events and deliveries.
+    pub(super) live_bytes: u64,
+    /// Events accepted.
+    pub(super) accepted: u64,
+    /// Events that had been accepted before.
+    pub(super) duplicates: u64,
+    /// Deliveries that ended, by [`TerminalState`].
+    pub(super) ended: [u64; 3],
+    /// Bytes of the retained events of each organization that has any.
+    organization_bytes: HashMap<Name, u64>,
+}
+
+/// By how much a transaction changes the live bytes.
+#[derive(Debug, Default)]
+pub(super) struct BytesChange {
+    pub(super) live: i64,
+    pub(super) organizations: BTreeMap<Name, i64>,
+}
+
+/// By how much a transaction changes the counts.
+#[derive(Debug, Default)]
+pub(super) struct CountsChange {
+    pub(super) bytes: BytesChange,
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) ended: [u64; 3],
+}
+
+impl BytesChange {
+    /// An event's row of `bytes` came (or went, where it is negative).
+    pub(super) fn event(&mut self, organization: &str, bytes: i64) {
+        self.live += bytes;
+        *self.organizations.entry(Name::from(organization)).or_default() += bytes;
+    }
+}
+
+impl CountsChange {
+    fn is_none(&self) -> bool {
+        self.bytes.live == 0
+            && self.bytes.organizations.is_empty()
+            && (self.accepted, self.duplicates, self.ended) == (0, 0, [0; 3])
+    }
+}
+
+impl Counts {
+    /// As they were last committed.
+    pub(super) fn load(database: &Database) -> Result<Counts, StoreError> {
+        let transaction = database.begin_read()?;
+        let mut counts = Counts::default();
+        if let Some(row) = transaction.open_table(META)?.get(KEY)? {
+            let mut numbers = row.value().chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_be_bytes));
+            let mut next = || numbers.next().unwrap_or(0);
+            (counts.live_bytes, counts.accepted, counts.duplicates) = (next(), next(), next());
+            counts.ended = [next(), next(), next()];
+        }
+        for row in transaction.open_table(ORGANIZATION_BYTES)?.iter()? {
+            let (organization, bytes) = row?;
+            counts.organization_bytes.insert(Name::from(organization.value()), bytes.value());
+        }
+        Ok(counts)
+    }
+
+    /// Bytes of an organization's retained events; none retained: 0.
+    pub(super) fn bytes_of(&self, organization: &str) -> u64 {
+        self.organization_bytes.get(organization).copied().unwrap_or(0)
+    }
+
+    /// Deliveries that ended so.
+    pub(super) fn ended(&self, state: TerminalState) -> u64 {
+        self.ended[state as usize]
+    }
+
+    /// Takes over what is committed.
+    pub(super) fn apply(&mut self, change: &CountsChange) {
+        self.live_bytes = self.live_bytes.saturating_add_signed(change.bytes.live);
+        self.accepted += change.accepted;
+        self.duplicates += change.duplicates;
+        for (count, more) in self.ended.iter_mut().zip(change.ended) {
+            *count += more;
+        }
+        for (organization, bytes) in &change.bytes.organizations {
+            match self.bytes_of(organization).saturating_add_signed(*bytes) {
+                0 => self.organization_bytes.remove(organization),
+                left => self.organization_bytes.insert(organization.clone(), left),
+            };
+        }
+    }
+
+    /// Writes the counts as they will be once `change` is committed.
+    pub(super) fn write(&self, transaction: &WriteTransaction, change: &CountsChange) -> Result<(), StoreError> {
+        if change.is_none() {
+            return Ok(());
+        }
+        let live_bytes = self.live_bytes.saturating_add_signed(change.bytes.live);
+        let mut row = Vec::with_capacity(48);
+        for number in [live_bytes, self.accepted + change.accepted, self.duplicates + change.duplicates] {
+            row.extend(number.to_be_bytes());
+        }
+        for (count, more) in self.ended.iter().zip(change.ended) {
+            row.extend((count + more).to_be_bytes());
+        }
+        transaction.open_table(META)?.insert(KEY, row.as_slice())?;
+        let mut organizations = transaction.open_table(ORGANIZATION_BYTES)?;
+        for (organization, bytes) in &change.bytes.organizations {
+            match self.bytes_of(organization).saturating_add_signed(*bytes) {
+                0 => organizations.remove(organization.as_ref())?,
+                left => organizations.insert(organization.as_ref(), left)?,
+            };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! What goes when, and how much of it in one commit.
+
+use redb::ReadableTableMetadata;
+
+use super::*;
+use crate::store::purge;
+
+impl World {
+    async fn is_retained_after(&mut self, span: Duration, id: EventId) -> bool {
+        self.pass(span);
+        self.settled_down().await;
+        self.store.plain_event(id).unwrap().is_some()
+    }
+
+    /// Closes the store and opens its database without a writer.
+    fn offline(&mut self) -> Database {
+        self.store.close();
+        assert!(self.writer.take().unwrap().join());
+        Database::create(self.options.path.join(FILE_NAME)).unwrap()
+    }
+}
+
+/// What was delivered anew after a reopening was left to the walk that takes what
+/// failed, and stayed for thirty days.
+#[tokio::test]
+async fn what_was_reopened_goes_when_its_own_time_has_come() {
+    let mut world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    let accepted = world.publish(event("1")).await;
+    world.settle(lane, head(&accepted), Settlement::Delivered).await;
+    world.pass(DAY * 5);
+    world.store.reopen("test", accepted.id.delivery(lane)).await.unwrap();
+    let (heads, _) = world.store.pending(lane, None, 1).unwrap();
+    assert!(world.is_retained_after(DAY * 3, accepted.id).await, "pending on the eighth day");
+    world.settle(lane, heads[0], Settlement::Delivered).await;
+    assert!(world.is_retained_after(DAY * 3, accepted.id).await, "on the eleventh");
+    assert!(!world.is_retained_after(DAY * 4, accepted.id).await, "seven days after its reopening, or a look later");
+}
+
+/// Events that matched nothing went at the age of failed ones where that is less.
+#[tokio::test]
+async fn unmatched_events_have_an_age_of_their_own() {
+    let mut world = World::new();
+    world.options.retention.unmatched = DAY * 40;
+    world.restart();
+    let accepted = world.publish(event("1")).await;
+    assert!(world.is_retained_after(DAY * 35, accepted.id).await);
+    let lane = world.subscribe(settings()).await.number;
+    let window = Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: Vec::new() };
+    let replay = Replay { lane, window, failed: false, delivered: false, missed: true };
+    assert_eq!(world.store.replay("test", replay).await.unwrap().deliveries, 1);
+    let (heads, _) = world.store.pending(lane, None, 1).unwrap();
+    world.settle(lane, heads[0], Settlement::Delivered).await;
+    assert!(world.is_retained_after(DAY * 6, accepted.id).await, "it is unmatched no more, and delivered late");
+    assert!(!world.is_retained_after(DAY * 2, accepted.id).await);
+}
+
+/// A commit purged up to a thousand events of each kind, with all their deliveries
+/// and attempts: of events with many, hundreds of thousands of rows.
+#[tokio::test]
+async fn a_commit_purges_a_thousand_rows_whatever_they_are() {
+    let mut world = World::new();
+    let lanes = [world.subscribe(settings()).await.number, world.subscribe(settings()).await.number];
+    world.publish_many(BULK_ROWS_MAX).await;
+    for lane in lanes {
+        world
+            .store
+            .cancel_matching("test", lane, Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: vec![] })
+            .await
+            .unwrap();
+        while world.notices.try_recv().is_ok() {}
+    }
+    let retention = world.options.retention.clone();
+    let database = world.offline();
+    let first = {
+        let transaction = database.begin_write().unwrap();
+        let first =
+            EventId::from_key(*transaction.open_table(tables::EVENT).unwrap().first().unwrap().unwrap().0.value());
+        let mut attempts = transaction.open_table(tables::ATTEMPT).unwrap();
+        for number in 1..=2500 {
+            attempts.insert(&tables::attempt_key(first.delivery(lanes[0]), number), &[0; 8][..]).unwrap();
+        }
+        drop(attempts);
+        transaction.commit().unwrap();
+        first
+    };
+    let rows = || {
+        let transaction = database.begin_read().unwrap();
+        transaction.open_table(tables::EVENT).unwrap().len().unwrap()
+            + transaction.open_table(tables::OUTCOME).unwrap().len().unwrap()
+            + transaction.open_table(tables::ATTEMPT).unwrap().len().unwrap()
+    };
+    let now = first.accepted_at() + DAY * 31;
+    let mut before = rows();
+    assert_eq!(before, 3 * BULK_ROWS_MAX as u64 + 2500);
+    let mut steps = 0;
+    while purge::is_anything_due(&database, &retention, now, now).unwrap() {
+        let transaction = database.begin_write().unwrap();
+        purge::step(&transaction, &retention, now, now, u64::MAX).unwrap();
+        transaction.commit().unwrap();
+        let after = rows();
+        assert!(before - after <= BULK_ROWS_MAX as u64, "{} rows in one commit", before - after);
+        before = after;
+        steps += 1;
+        assert!(steps < 100, "it does not get on");
+    }
+    assert_eq!(before, 0);
+}
+
+/// Whose an ended subscription's lane was stayed in memory for good.
+#[tokio::test]
+async fn ended_subscriptions_are_forgotten_once_their_deliveries_are() {
+    let mut world = World::new();
+    let subscription = world.subscribe(settings()).await;
+    world.publish(event("1")).await;
+    let end = Change::DeleteSubscription { id: subscription.id };
+    world.store.change("test", end).await.unwrap();
+    let owner = |world: &World| world.store.registry().lane_owner(subscription.number).is_some();
+    world.pass(DAY * 29);
+    world.settled_down().await;
+    assert!(owner(&world));
+    world.pass(DAY * 9);
+    world.settled_down().await;
+    assert!(!owner(&world));
+    assert_eq!(world.store.totals().events, 0);
+}

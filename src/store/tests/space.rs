@@ -1,0 +1,123 @@
+//! How full it is, and who is told.
+
+use super::*;
+
+impl World {
+    /// Makes the quota such that what is there is so much of it.
+    async fn fill_to(&mut self, percent: u64) {
+        let live_bytes = self.store.totals().live_bytes;
+        self.options.bytes_max = live_bytes * 100 / percent;
+        self.store.reconfigure(self.options.clone());
+        self.pass(Duration::from_secs(1));
+        self.settled_down().await;
+    }
+
+    fn told(&self) -> usize {
+        let query = EventQuery {
+            organizations: None,
+            event_type: Some(Pattern::parse("posthaste.storage.low").unwrap()),
+            since: Timestamp::ZERO,
+            until: Timestamp::MAX,
+            before: None,
+            limit: 100,
+        };
+        self.store.events(&query).unwrap().rows.len()
+    }
+}
+
+/// A quota that was used around nine tenths told so again and again.
+#[tokio::test]
+async fn low_storage_is_told_once_an_hour_and_not_for_every_ripple() {
+    let mut world = World::new();
+    world.publish(event(&format!("\"{}\"", "x".repeat(100_000)))).await;
+    world.fill_to(91).await;
+    assert_eq!(world.told(), 1);
+    world.fill_to(50).await;
+    world.fill_to(91).await;
+    assert_eq!(world.told(), 1, "within the hour");
+    world.pass(HOUR);
+    world.fill_to(88).await;
+    world.fill_to(91).await;
+    assert_eq!(world.told(), 1, "it was low all the time");
+    world.fill_to(50).await;
+    world.fill_to(91).await;
+    assert_eq!(world.told(), 2);
+}
+
+/// Only so many events were looked at, and where none of them was pending nothing
+/// seemed to be.
+#[tokio::test]
+async fn the_oldest_pending_delivery_is_found_behind_many_events() {
+    let mut world = World::new();
+    world.publish_many(crate::limits::PAGE_SCAN_MAX + 1).await;
+    let early = world.publish(event("1")).await;
+    let lane = world.subscribe(settings()).await.number;
+    world.pass(HOUR);
+    let accepted = world.publish(event("1")).await;
+    assert_eq!(world.store.totals().oldest_pending_at, Some(accepted.id.accepted_at()));
+    world.pass(HOUR);
+    let window = Window { since: early.id.accepted_at(), until: Timestamp::MAX, events: Vec::new() };
+    let replay = Replay { lane, window, failed: false, delivered: false, missed: true };
+    world.store.replay("test", replay).await.unwrap();
+    let (heads, _) = world.store.pending(lane, None, 1).unwrap();
+    world.settle(lane, heads[0], Settlement::Delivered).await;
+    assert_eq!(world.store.totals().oldest_pending_at, Some(world.clock.now()), "opened again, of an older event");
+}
+
+fn of_acme(data: &str) -> NewEvent {
+    NewEvent { organization: Name::from("acme"), ..event(data) }
+}
+
+/// An organization's share is its own affair: what it uses up, others do not lack.
+#[tokio::test]
+async fn an_organization_over_its_share_is_refused_alone() {
+    let mut world = World::new();
+    world.store.change("test", put_organization("acme", Some(4_000), false)).await.unwrap();
+    let large = format!("\"{}\"", "x".repeat(1000));
+    let named = NewEvent { event_id: Some("first".to_owned()), ..of_acme(&large) };
+    // One batch may not run over it either, by more than the event that reaches it.
+    let batch = vec![named.clone(), of_acme(&large), of_acme(&large), of_acme(&large), of_acme(&large), event("1")];
+    let results = world.store.accept(batch).await.unwrap();
+    assert!(results[..4].iter().all(Result::is_ok));
+    assert_eq!(results[4], Err(AcceptError::QuotaExceeded));
+    assert!(results[5].is_ok());
+    world.crash();
+    assert_eq!(world.store.accept(vec![of_acme("1")]).await.unwrap(), [Err(AcceptError::QuotaExceeded)]);
+    assert!(matches!(world.notices.recv().await, Some(Notice::OverShare(organization)) if &*organization == "acme"));
+    assert!(world.publish(named).await.duplicate, "a duplicate takes no room");
+    assert!(world.notices.try_recv().is_err(), "told once a minute");
+    world.pass(DAY * 4);
+    world.settled_down().await;
+    assert_eq!(world.store.organization_bytes("acme"), 0);
+    world.publish(of_acme("1")).await;
+    world.store.change("test", put_organization("acme", None, true)).await.unwrap();
+    for _ in 0..5 {
+        world.publish(of_acme(&large)).await;
+    }
+}
+
+/// Whoever made an organization anew under the id of one that had ended could read
+/// the events that are retained of it.
+#[tokio::test]
+async fn an_organization_is_not_made_over_another_ones_events() {
+    let mut world = World::new();
+    let put = |is_there: bool, may_inherit| Change::PutOrganization {
+        id: Name::from("acme"),
+        name: String::new(),
+        parent: None,
+        bytes_max: None,
+        stood: is_there.then_some(None),
+        may_inherit,
+    };
+    let end = || Change::DeleteOrganization { id: Name::from("acme") };
+    world.store.change("test", put(false, false)).await.unwrap();
+    world.publish(of_acme("1")).await;
+    world.store.change("test", end()).await.unwrap();
+    assert_eq!(world.store.change("test", put(false, false)).await.err(), Some(ChangeError::EventsRetained));
+    assert!(matches!(world.store.change("test", put(false, true)).await, Ok(Changed::Created)));
+    assert!(matches!(world.store.change("test", put(true, false)).await, Ok(Changed::Updated)), "it is there");
+    world.store.change("test", end()).await.unwrap();
+    world.pass(DAY * 4);
+    world.settled_down().await;
+    assert!(matches!(world.store.change("test", put(false, false)).await, Ok(Changed::Created)));
+}

@@ -1,0 +1,86 @@
+//! The writer without its thread, over a store that comes and goes.
+
+use rand::SeedableRng;
+
+use super::*;
+use crate::config::Retention;
+use crate::limits::PAGE_SCAN_MAX;
+use crate::model::Head;
+use crate::store::hot::Hot;
+use crate::store::{NOTICE_QUEUE_MAX, Options, Store};
+use crate::time::Clock;
+
+/// A writer over a store whose own has ended; the database is not open.
+fn writer(folder: &std::path::Path, clock: &Clock) -> (Store, Writer, tokio::sync::mpsc::Receiver<Notice>) {
+    let day = Duration::from_secs(86_400);
+    let options = Options {
+        path: folder.to_owned(),
+        bytes_max: 0,
+        reserve_bytes: 0,
+        cache_bytes: 1 << 20,
+        retention: Retention { delivered: day, failed: day, unmatched: day, audit: day },
+        secrecy: Vec::new(),
+    };
+    let (store, thread, _) = Store::open(options, clock.clone(), [7; 32]).unwrap();
+    store.close();
+    assert!(thread.join());
+    let (sender, notices) = tokio::sync::mpsc::channel(NOTICE_QUEUE_MAX);
+    let writer = Writer::new(store.shared.clone(), sender, StdRng::from_seed([8; 32]));
+    (store, writer, notices)
+}
+
+/// A job whose last commit was said to have failed, but had reached the disk, was
+/// gone when the store was back: who waited for it waited for ever.
+#[test]
+fn who_waits_for_a_job_that_is_gone_is_answered_once_the_store_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, _notices) = writer(folder.path(), &clock);
+    let (reply, mut answer) = oneshot::channel();
+    writer.waiting.insert(7, reply);
+    writer.try_reopen();
+    assert!(store.is_ready());
+    let answered = answer.try_recv().expect("it is answered");
+    assert!(matches!(answered, Err(DeliveryError::Write(WriteError::OutcomeUnknown))));
+}
+
+/// While the store was down, every request had it opened again.
+#[test]
+fn a_store_that_is_down_is_tried_once_a_second_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, _notices) = writer(folder.path(), &clock);
+    let in_the_way = store.shared.open_database().unwrap();
+    writer.try_reopen();
+    drop(in_the_way);
+    writer.try_reopen();
+    assert!(!store.is_ready(), "it was just tried");
+    clock.set(clock.now() + REOPEN_EVERY);
+    writer.try_reopen();
+    assert!(store.is_ready());
+}
+
+/// Each step through a deep lane of which nothing was to be ended was synced.
+#[test]
+fn a_step_that_ends_nothing_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, _notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let database = store.shared.database().unwrap();
+    let transaction = schema::begin(&database).unwrap();
+    {
+        let mut hot = Hot::open(&transaction).unwrap();
+        let mut minter = Minter::after(None);
+        for _ in 0..=PAGE_SCAN_MAX {
+            hot.put_pending(Lane(1), &Head::fresh(minter.mint(clock.now(), 0))).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+    let kind = JobKind::Expire { opened_until_ms: 0, oldest_left_ms: None, operational: 0 };
+    let job = writer.new_job(Lane(1), kind);
+    let (step, _) = writer.try_step(&database, 7, &job).unwrap();
+    assert!(step.next.is_some(), "there are more rows than one step looks at");
+    let jobs = database.begin_read().unwrap().open_table(JOB).unwrap();
+    assert!(jobs.get(7).unwrap().is_none());
+}
