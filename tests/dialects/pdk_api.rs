@@ -90,6 +90,11 @@ async fn a_webhook_lives_as_the_vendor_documents_it() {
     daemon.call("PUT", &by_number, expected.clone()).await.expect(204);
     assert_eq!(daemon.get(&path).await.expect(200), expected);
 
+    // So can be made what another one's list shows.
+    let copied = daemon.post(ALL, expected.clone()).await.expect(201);
+    assert_ne!(copied["id"], expected["id"]);
+    daemon.call("DELETE", &format!("{ALL}/{}", copied["id"].as_str().unwrap()), Value::Null).await.expect(204);
+
     let body = json!({
         "name": "n",
         "url": "https://b.example/x",
