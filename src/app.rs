@@ -114,6 +114,7 @@ impl App {
             clock,
             metrics,
             bodies: BodyRoom::new(REQUEST_BODIES_BYTES_MAX),
+            quotas: api::Quotas::default(),
         };
         let state = Arc::new(state);
         let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];

@@ -72,6 +72,7 @@ impl Performer {
                 authentication: &settings.authentication,
                 tls: &settings.tls,
                 timeout: settings.delivery.timeout.unwrap_or(config.delivery.timeout),
+                response_read_bytes_max: dialect::find(settings.format).limits().response_read_bytes_max,
             })
             .await;
         attempt.duration_ms = u32::try_from(exchange.duration.as_millis()).unwrap_or(u32::MAX);

@@ -187,6 +187,8 @@ pub const REQUEST_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_
 pub const RESPONSE_STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A caller's own `x-request-id`.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Keys whose requests to vendors' APIs are counted at the same time.
+pub const QUOTA_KEYS_MAX: usize = 4096;
 /// Attempts at an update without `If-Match` that others keep overtaking.
 pub const UPDATE_TRIES_MAX: usize = 4;
 

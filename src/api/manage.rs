@@ -13,7 +13,7 @@ use crate::model::{
     DEFAULT_ORGANIZATION, Fault, ManagedBy, Name, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
 };
 use crate::secret::Secret;
-use crate::store::command::{Change, ChangeError, Changed};
+use crate::store::command::{Change, ChangeError, Changed, SecretChange};
 
 use super::call::{Call, not_found, overtaken, random};
 use super::subscription_json::{Draft, Refusal, WantedSecret, check_new_secret, role_needed};
@@ -95,14 +95,25 @@ pub(super) async fn update(
         let (draft, refusal) = draft(&current);
         check_update(call, &draft, refusal, &current)?;
         let becomes = draft.status.unwrap_or(current.status);
-        if draft.settings != current.settings && current.managed_by == ManagedBy::File {
+        let is_changed = draft.settings != current.settings || draft.secret.differs_from(&current);
+        if is_changed && current.managed_by == ManagedBy::File {
             return Err(Problem::from(ChangeError::ManagedByFile));
         }
-        verify_update(call, &draft.settings, &current, becomes).await?;
-        let change = if draft.settings != current.settings {
+        let secrets = match &draft.secret {
+            WantedSecret::Unsaid => current.secrets.clone(),
+            WantedSecret::Unsigned => Vec::new(),
+            WantedSecret::Chosen(secret) => signing(call, Some(secret)),
+        };
+        verify_update(call, &draft.settings, &current, becomes, secrets).await?;
+        let change = if is_changed {
             let status = (becomes != current.status).then(|| (becomes, by(call)));
             let (id, version) = (current.id, current.version);
-            Change::UpdateSubscription { id, settings: Box::new(draft.settings), version, status }
+            let secret = match draft.secret {
+                WantedSecret::Unsaid => SecretChange::Kept,
+                WantedSecret::Unsigned => SecretChange::Removed,
+                WantedSecret::Chosen(secret) => SecretChange::Replaced(secret),
+            };
+            Change::UpdateSubscription { id, settings: Box::new(draft.settings), version, status, secret }
         } else if becomes != current.status {
             status_change(call, &current, becomes)
         } else {
@@ -132,7 +143,7 @@ pub(super) async fn set_status(
             if current.settings.expires_at.is_some_and(|at| at <= call.now()) {
                 return Err(Problem::from(ChangeError::Expired));
             }
-            verify_update(call, &current.settings, &current, status).await?;
+            verify_update(call, &current.settings, &current, status, current.secrets.clone()).await?;
         }
         match call.state.store.change(&call.caller.name, status_change(call, &current, status)).await {
             Err(ChangeError::Stale) => continue,
@@ -174,7 +185,8 @@ pub(super) fn stands(call: &Call, subscription: &Subscription) -> Result<Arc<Sub
 /// Checks the new settings of `current`, and whether the caller may.
 fn check_update(call: &Call, draft: &Draft, mut refusal: Refusal, current: &Subscription) -> Result<(), Problem> {
     let expiry = draft.settings.expires_at;
-    let mut faults = check_settings(call, &draft.settings, current.secrets.is_empty());
+    refusal.add(check_new_secret(&draft.secret, dialect::find(draft.settings.format)).into_iter().collect());
+    let mut faults = check_settings(call, &draft.settings, draft.secret.is_none_after(current));
     // What it was set to was in the future then; that it has passed is no fault of this change.
     faults.retain(|fault| fault.field != "expires_at" || expiry != current.settings.expires_at);
     refusal.add(faults);
@@ -196,11 +208,12 @@ async fn verify_update(
     settings: &Settings,
     current: &Subscription,
     becomes: Status,
+    secrets: Vec<SigningSecret>,
 ) -> Result<(), Problem> {
     let is_new_target = !current.is_enabled() || settings.url != current.settings.url;
     let is_wanted = trial::is_wanted(call, dialect::find(settings.format));
     if becomes == Status::Enabled && is_new_target && is_wanted {
-        trial::verify(call, Some(current.id), settings, current.secrets.clone()).await?;
+        trial::verify(call, Some(current.id), settings, secrets).await?;
     }
     Ok(())
 }

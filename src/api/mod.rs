@@ -48,6 +48,8 @@ use query::Query;
 use route::{Access, Route};
 use vendors::Vendor;
 
+pub use vendors::Quotas;
+
 /// What the API answers from.
 pub struct State {
     /// Events, deliveries, and everything configured through the API.
@@ -62,6 +64,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Where bodies of requests are held until they are answered.
     pub bodies: BodyRoom,
+    /// What keys have used of the vendors' limits.
+    pub quotas: Quotas,
 }
 
 /// The API: everything of [`routes`] and [`vendors`].

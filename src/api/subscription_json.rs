@@ -41,8 +41,28 @@ pub(super) enum WantedSecret {
     Unsaid,
     /// `null`: requests are not signed.
     Unsigned,
-    /// This one.
+    /// This one, at once.
     Chosen(Secret),
+}
+
+impl WantedSecret {
+    /// Whether it changes what `current` signs with.
+    pub(super) fn differs_from(&self, current: &Subscription) -> bool {
+        match self {
+            WantedSecret::Unsaid => false,
+            WantedSecret::Unsigned => !current.secrets.is_empty(),
+            WantedSecret::Chosen(_) => true,
+        }
+    }
+
+    /// Whether `current` has none once this is done.
+    pub(super) fn is_none_after(&self, current: &Subscription) -> bool {
+        match self {
+            WantedSecret::Unsaid => current.secrets.is_empty(),
+            WantedSecret::Unsigned => true,
+            WantedSecret::Chosen(_) => false,
+        }
+    }
 }
 
 /// The faults of a body. Secrets that must be given anew are told apart, because
@@ -68,6 +88,14 @@ impl Refusal {
                 self.faults.push(fault);
             }
         }
+    }
+
+    /// The same for everything that a later look at the body refuses.
+    pub(super) fn add_all(&mut self, later: Refusal) {
+        self.add(later.faults);
+        let is_told = |fault: &Fault| self.faults.iter().any(|told| overlap(&told.field, &fault.field));
+        let secrets: Vec<Fault> = later.secrets.into_iter().filter(|fault| !is_told(fault)).collect();
+        self.secrets.extend(secrets);
     }
 
     /// Refuses, where there is a fault.

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, AllowedNetwork};
 use crate::id::Lane;
-use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX, RESPONSE_READ_BYTES_MAX};
+use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
 
 use address::Policy;
@@ -89,6 +89,8 @@ pub struct Call<'a> {
     pub tls: &'a TlsSettings,
     /// The whole exchange, tokens included.
     pub timeout: Duration,
+    /// What is read of the answer's body.
+    pub response_read_bytes_max: usize,
 }
 
 /// What came of it.
@@ -296,7 +298,7 @@ fn outbound(
         tls: call.tls,
         deadline,
         reading: Reading {
-            read_bytes_max: RESPONSE_READ_BYTES_MAX,
+            read_bytes_max: call.response_read_bytes_max,
             kept_bytes_max: RESPONSE_KEPT_BYTES_MAX,
             wait: RESPONSE_BODY_WAIT,
         },

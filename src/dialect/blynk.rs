@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     body_template_bytes_max: 1024,
     rendered_url_bytes_max: 1024,
     rendered_body_bytes_max: 5 * 1024,
+    response_read_bytes_max: 16 * 1024,
 };
 
 /// Every placeholder; `X` stands for a name of the user's.

@@ -30,7 +30,9 @@ use serde_json::json;
 use crate::id::DeliveryId;
 use crate::input::Faults;
 use crate::json::Json;
-use crate::limits::{BODY_TEMPLATE_BYTES_MAX, RENDERED_BODY_BYTES_MAX, RENDERED_URL_BYTES_MAX, URL_CHARS_MAX};
+use crate::limits::{
+    BODY_TEMPLATE_BYTES_MAX, RENDERED_BODY_BYTES_MAX, RENDERED_URL_BYTES_MAX, RESPONSE_READ_BYTES_MAX, URL_CHARS_MAX,
+};
 use crate::model::{Event, Format, Name, Settings, Subscription};
 use crate::secret::Secret;
 use crate::template::{Placeholder, Value};
@@ -204,6 +206,8 @@ pub struct Limits {
     pub rendered_url_bytes_max: usize,
     /// A body with its values in place.
     pub rendered_body_bytes_max: usize,
+    /// What is read of a receiver's answer.
+    pub response_read_bytes_max: usize,
 }
 
 impl Limits {
@@ -213,6 +217,7 @@ impl Limits {
         body_template_bytes_max: BODY_TEMPLATE_BYTES_MAX,
         rendered_url_bytes_max: RENDERED_URL_BYTES_MAX,
         rendered_body_bytes_max: RENDERED_BODY_BYTES_MAX,
+        response_read_bytes_max: RESPONSE_READ_BYTES_MAX,
     };
 }
 

@@ -93,6 +93,8 @@ codes! {
     VerificationFailed = "verification_failed", 422, "The URL did not pass verification";
     /// The organization's share of the storage is used up.
     QuotaExceeded = "quota_exceeded", 429, "The organization's share of the storage is used up";
+    /// The key has made as many requests as it may for now.
+    TooManyRequests = "too_many_requests", 429, "The API key has made too many requests";
     /// A fault of ours.
     Internal = "internal", 500, "Something went wrong here";
     /// Too much is waiting to be written.

@@ -20,7 +20,7 @@ use crate::secret::{MASK, Secret};
 use crate::time::Timestamp;
 
 use super::StoreError;
-use super::command::{Change, ChangeError, Changed};
+use super::command::{Change, ChangeError, Changed, SecretChange};
 use super::query::AuditEntry;
 use super::settings::{self, Creation, Ended};
 use super::tables::*;
@@ -221,7 +221,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         Change::CreateSubscription { settings, secret, status, idempotency } => {
             create(registry, *settings, secret, status, idempotency, when)
         }
-        Change::UpdateSubscription { id, settings, version, status } => {
+        Change::UpdateSubscription { id, settings, version, status, secret } => {
             let before = owned_by_api(registry, id)?;
             if before.version != version {
                 return Err(ChangeError::Stale);
@@ -234,6 +234,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 after.settings = *settings;
                 after.version += 1;
                 after.updated_at = now;
+            }
+            if let Some(change) = change_secret(&mut after, secret, now) {
+                changes["secret"] = change;
             }
             let told = match status {
                 Some((status, detail)) => set_status(&mut after, status, StatusReason::Manual, detail, now)?,
@@ -402,6 +405,20 @@ fn create(
         (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
     });
     Ok(plan)
+}
+
+/// Answers what the audit log is told of it; none: there is no change.
+fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Timestamp) -> Option<Value> {
+    let shown = |secrets: &[SigningSecret]| (!secrets.is_empty()).then_some(MASK);
+    let before = shown(&subscription.secrets);
+    subscription.secrets = match change {
+        SecretChange::Kept => return None,
+        SecretChange::Removed if subscription.secrets.is_empty() => return None,
+        SecretChange::Removed => Vec::new(),
+        SecretChange::Replaced(secret) => vec![SigningSecret { secret, created_at: now, valid_until: None }],
+    };
+    subscription.updated_at = now;
+    Some(json!([before, shown(&subscription.secrets)]))
 }
 
 /// Enables or disables the subscription of that id.

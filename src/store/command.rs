@@ -144,6 +144,8 @@ pub enum Change {
         version: u64,
         /// What its status becomes with them, by hand, and more for people; none: it stays.
         status: Option<(Status, String)>,
+        /// What becomes of its secret with them.
+        secret: SecretChange,
     },
     /// Enables or disables a subscription. Enabling forgets its failures.
     SetStatus {
@@ -182,6 +184,16 @@ pub enum Change {
         /// Which.
         id: SubscriptionId,
     },
+}
+
+/// What becomes of a subscription's secrets, at once.
+pub enum SecretChange {
+    /// They stay.
+    Kept,
+    /// This one takes the place of all of them.
+    Replaced(Secret),
+    /// From now on nothing signs.
+    Removed,
 }
 
 /// What a [`Change`] led to.

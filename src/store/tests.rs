@@ -627,6 +627,7 @@ async fn refused_changes_change_nothing() {
         settings: Box::new(changed.clone()),
         version,
         status: None,
+        secret: SecretChange::Kept,
     };
     assert_eq!(error(store.change("test", update(7)).await), Some(ChangeError::Stale));
     store.change("test", update(1)).await.unwrap();
@@ -690,12 +691,15 @@ async fn the_audit_log_tells_changes_without_secrets() {
     let subscription = world.subscribe(with_secrets.clone()).await;
     with_secrets.authentication = crate::model::Authentication::Bearer { token: Secret::new("hush-other".to_owned()) };
     let settings = Box::new(with_secrets);
-    let update = Change::UpdateSubscription { id: subscription.id, settings, version: 1, status: None };
+    let secret = SecretChange::Replaced(Secret::new("hush-signing".to_owned()));
+    let update = Change::UpdateSubscription { id: subscription.id, settings, version: 1, status: None, secret };
     world.store.change("ops", update).await.unwrap();
+    let secrets = world.store.registry().subscription(subscription.id).unwrap().secrets.clone();
+    assert_eq!(secrets.iter().map(|held| held.secret.expose()).collect::<Vec<_>>(), ["hush-signing"]);
     let page = world.store.audit(None, 1).unwrap();
     let entry = &page.rows[0];
     assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("ops", "subscription.update"));
-    assert_eq!(entry.changes.as_object().unwrap().keys().collect::<Vec<_>>(), ["authentication"]);
+    assert_eq!(entry.changes.as_object().unwrap().keys().collect::<Vec<_>>(), ["authentication", "secret"]);
     let rest = world.store.audit(page.next, 10).unwrap();
     assert_eq!(rest.rows.len(), 1);
     assert!(!format!("{page:?}{rest:?}").contains("hush"));

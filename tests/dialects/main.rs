@@ -11,10 +11,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blynk_api;
 mod examples;
 mod ferriskey_api;
 mod formats;
 mod hostile;
+mod pdk_api;
 mod peridio_api;
 mod vectors;
 
@@ -60,4 +62,22 @@ fn data(name: &str) -> serde_json::Value {
 /// A daemon without retries' delays to wait for and with `text` as its configuration.
 async fn daemon(text: &str) -> Daemon {
     Daemon::with(text, &[]).await
+}
+
+/// The configuration of a key whose token is its name.
+fn key(name: &str, roles: &[&str], organizations: &[&str]) -> String {
+    let sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(name));
+    format!(
+        "[[api_keys]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nroles = {roles:?}\norganizations = {organizations:?}\n"
+    )
+}
+
+/// A daemon that asks for keys: these, beside the rest of its configuration.
+async fn daemon_with_keys(text: &str, keys: &[String]) -> Daemon {
+    Daemon::with(&[text.to_owned(), keys.concat()].concat(), &[("POSTHASTE_SERVICE_AUTH", "keys")]).await
+}
+
+/// A request with a key.
+async fn call_as(daemon: &Daemon, key: &str, method: &str, path: &str, body: serde_json::Value) -> support::Answer {
+    daemon.call_with(method, path, body, &[("authorization", &format!("Bearer {key}"))]).await
 }

@@ -5,19 +5,28 @@
 //!
 //! Adding one is a file with a [`Vendor`] and a line in [`VENDORS`].
 
+mod blynk;
 mod ferriskey;
+mod pdk;
 mod peridio;
+mod quota;
+
+pub use quota::Quotas;
 
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use crate::auth::Role;
 use crate::dialect::{ApiOptions, Options};
 use crate::http::{Method, Problem, Response};
-use crate::model::{Authentication, DEFAULT_ORGANIZATION, Format, Name, Settings, Subscription};
+use crate::input::Faults;
+use crate::model::{Authentication, DEFAULT_ORGANIZATION, Fault, Format, LaneStats, Name, Settings, Subscription};
 
 use super::call::{Call, not_found};
 use super::mask::{is_credential, is_same_endpoint};
 use super::route::{Accepted, Access, Handler, Parameter, Route};
+use super::subscription_json::{Draft, Refusal, parse, show};
 
 /// One vendor's API.
 pub(super) struct Vendor {
@@ -36,7 +45,7 @@ pub(super) struct Vendor {
 }
 
 /// Every vendor.
-const VENDORS: &[&Vendor] = &[&ferriskey::VENDOR, &peridio::VENDOR];
+const VENDORS: &[&Vendor] = &[&peridio::VENDOR, &pdk::VENDOR, &blynk::VENDOR, &ferriskey::VENDOR];
 
 /// The vendor whose API a path is of.
 pub(super) fn of(path: &str) -> Option<&'static Vendor> {
@@ -79,6 +88,58 @@ fn listed(call: &Call, organization: &Name, format: Format) -> Vec<Arc<Subscript
 fn found(call: &Call, organization: &Name, format: Format, id: &str) -> Option<Arc<Subscription>> {
     let found = call.registry().subscription(id.parse().ok()?).cloned()?;
     (found.settings.format == format && found.settings.organization == *organization).then_some(found)
+}
+
+/// A vendor's name of a native field. `names`: pairs of a native name and the vendor's.
+fn vendors_name(names: &[(&str, &str)], native: &str) -> String {
+    names.iter().find_map(|(ours, theirs)| replace_head(native, ours, theirs)).unwrap_or_else(|| native.to_owned())
+}
+
+/// The native name of a vendor's field.
+fn native_name(names: &[(&str, &str)], vendors: &str) -> String {
+    names.iter().find_map(|(ours, theirs)| replace_head(vendors, theirs, ours)).unwrap_or_else(|| vendors.to_owned())
+}
+
+/// `field` with `new` in the place of `old`, where it is that field or a part of it.
+fn replace_head(field: &str, old: &str, new: &str) -> Option<String> {
+    let rest = field.strip_prefix(old).filter(|rest| rest.is_empty() || rest.starts_with(['[', '.']))?;
+    Some(format!("{new}{rest}"))
+}
+
+/// What a problem says in one text, every fault included, for vendors whose errors have nothing more.
+fn told(problem: &Problem, names: &[(&str, &str)]) -> String {
+    if problem.field_errors().is_empty() {
+        return problem.message();
+    }
+    let faults = problem.field_errors().iter().map(|fault| match fault.field.as_str() {
+        "" => format!("the body {}", fault.message),
+        field => format!("{} {}", vendors_name(names, field), fault.message),
+    });
+    faults.collect::<Vec<_>>().join("; ")
+}
+
+/// The subscription as the native API shows it: what a vendor's body is written over,
+/// so that what the vendor does not know stays as it is.
+fn shown(subscription: &Subscription) -> Map<String, Value> {
+    match show(subscription, &LaneStats::default()) {
+        Value::Object(shown) => shown,
+        _ => Map::new(),
+    }
+}
+
+/// Reads `native`, which a vendor's body was translated into with these faults, by
+/// the vendor's names.
+fn parse_translated(
+    native: &Map<String, Value>,
+    previous: Option<&Subscription>,
+    faults: Faults,
+    names: &[(&str, &str)],
+) -> (Draft, Refusal) {
+    let (draft, refused) = parse(native, previous);
+    let renamed = |fault: Fault| Fault { field: native_name(names, &fault.field), ..fault };
+    let mut refusal = Refusal::new(faults.into_vec().into_iter().map(renamed).collect(), Vec::new());
+    refusal.add_all(refused);
+    (draft, refusal)
 }
 
 /// Whether a URL is what vendors' APIs take, whatever `allow_http` says.

@@ -20,6 +20,7 @@ use url::Url;
 use super::{Answer, Call, Client, Failure, Options, Roots};
 use crate::config::AllowedNetwork;
 use crate::id::Lane;
+use crate::limits::RESPONSE_READ_BYTES_MAX;
 use crate::model::{Authentication, FailureCode, Method, Name, Outgoing, TlsSettings};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -157,6 +158,7 @@ struct Sending {
     authentication: Authentication,
     tls: TlsSettings,
     timeout: Duration,
+    response_read_bytes_max: usize,
 }
 
 impl Sending {
@@ -174,6 +176,7 @@ impl Sending {
             authentication: Authentication::None,
             tls: TlsSettings::default(),
             timeout: Duration::from_secs(30),
+            response_read_bytes_max: RESPONSE_READ_BYTES_MAX,
         }
     }
 
@@ -185,6 +188,7 @@ impl Sending {
             authentication: &self.authentication,
             tls: &self.tls,
             timeout: self.timeout,
+            response_read_bytes_max: self.response_read_bytes_max,
         };
         client.send(call).await.result
     }

@@ -23,6 +23,18 @@ async fn without_keep_alive_each_request_has_its_own() {
 }
 
 #[tokio::test]
+async fn an_answer_is_read_as_far_as_the_call_says() {
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000));
+    let receiver = Receiver::answering(move |_| answer.clone()).await;
+    let client = client();
+    for (response_read_bytes_max, connections) in [(20_000, 1), (20_000, 1), (16_384, 1), (16_384, 2), (16_384, 3)] {
+        let sending = Sending { response_read_bytes_max, ..Sending::to(&receiver.url()) };
+        assert_eq!(status(sending.by(&client).await), 200);
+        assert_eq!(receiver.connections(), connections, "one whose answer was not read to its end is not used again");
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_closes_after_each_answer_is_dialled_each_time() {
     for head in ["HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\n"] {
         let receiver = Receiver::scripted(move |mut peer| async move {

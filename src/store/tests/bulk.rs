@@ -64,6 +64,7 @@ async fn a_replay_is_of_what_was_accepted_before_it() {
         settings: Box::new(settings()),
         version: subscription.version,
         status: None,
+        secret: SecretChange::Kept,
     };
     world.push_together(vec![
         replay_command(lane, reply),
