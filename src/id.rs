@@ -125,6 +125,18 @@ impl FromStr for DeliveryId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionId(pub Uuid);
 
+#[cfg(test)]
+impl SubscriptionId {
+    /// One that no other test call got.
+    pub(crate) fn unique() -> SubscriptionId {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&next.to_be_bytes());
+        SubscriptionId::new(Timestamp::ZERO, random)
+    }
+}
+
 impl SubscriptionId {
     /// Made from the time it is created at and 80 random bits.
     pub fn new(now: Timestamp, random: [u8; 10]) -> SubscriptionId {

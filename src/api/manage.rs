@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::dialect;
 use crate::http::{Code, Problem};
+use crate::id::SubscriptionId;
 use crate::limits::UPDATE_TRIES_MAX;
 use crate::model::validate::{self, Surroundings};
 use crate::model::{
@@ -52,11 +53,12 @@ pub(super) async fn create(
         WantedSecret::Chosen(secret) => Some(secret),
     };
     let status = draft.status.unwrap_or(Status::Enabled);
+    let id = SubscriptionId::new(call.now(), random()?);
     if status == Status::Enabled && trial::is_wanted(call, dialect) {
-        trial::verify(call, None, &settings, signing(call, secret.as_ref())).await?;
+        trial::verify(call, id, &settings, signing(call, secret.as_ref())).await?;
     }
     organizations::make_first_named(call, &settings.organization).await?;
-    let change = Change::CreateSubscription { settings: Box::new(settings), secret, status, idempotency };
+    let change = Change::CreateSubscription { id, settings: Box::new(settings), secret, status, idempotency };
     match call.change(change).await? {
         Changed::Subscription { subscription, replayed } => Ok(Made { subscription, replayed }),
         _ => Err(Problem::new(Code::Internal)),
@@ -213,7 +215,7 @@ async fn verify_update(
     let is_new_target = !current.is_enabled() || settings.url != current.settings.url;
     let is_wanted = trial::is_wanted(call, dialect::find(settings.format));
     if becomes == Status::Enabled && is_new_target && is_wanted {
-        trial::verify(call, Some(current.id), settings, secrets).await?;
+        trial::verify(call, current.id, settings, secrets).await?;
     }
     Ok(())
 }

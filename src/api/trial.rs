@@ -71,13 +71,13 @@ pub(super) fn is_wanted(call: &Call, dialect: &dyn Dialect) -> bool {
 /// subscription `id`, or of one that is not there yet.
 pub(super) async fn verify(
     call: &Call,
-    id: Option<SubscriptionId>,
+    id: SubscriptionId,
     settings: &Settings,
     secrets: Vec<SigningSecret>,
 ) -> Result<(), Problem> {
     let now = call.now();
     let candidate = Arc::new(Subscription {
-        id: id.unwrap_or(SubscriptionId::new(now, random()?)),
+        id,
         number: Lane(u32::from_be_bytes(random()?) | PROVISIONAL),
         settings: settings.clone(),
         secrets,

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use super::*;
 use crate::config;
 use crate::deliver::{Client, Roots};
+use crate::id::SubscriptionId;
 use crate::json::Json;
 use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent, Settings};
 use crate::secret::Secret;
@@ -59,7 +60,7 @@ impl World {
         };
         let secret = Some(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
         let (settings, status, idempotency) = (Box::new(settings), Status::Enabled, None);
-        let change = Change::CreateSubscription { settings, secret, status, idempotency };
+        let change = Change::CreateSubscription { id: SubscriptionId::unique(), settings, secret, status, idempotency };
         match self.store.change("test", change).await.unwrap() {
             Changed::Subscription { subscription, .. } => subscription.number,
             _ => panic!("a subscription was made"),

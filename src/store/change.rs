@@ -60,7 +60,6 @@ pub(super) struct Circumstances<'a> {
     pub(super) actor: &'a str,
     /// The number and id that a new subscription gets.
     pub(super) new_lane: Lane,
-    pub(super) new_id: SubscriptionId,
     /// What the same `Idempotency-Key` made before.
     pub(super) creation: Option<Creation>,
     /// Bytes of retained events of the organization that is put.
@@ -218,8 +217,8 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             let object = name.to_string();
             Ok(Plan::new(Row::NoEventType(name), Changed::Deleted, "event_type.delete", object, None, json!({})))
         }
-        Change::CreateSubscription { settings, secret, status, idempotency } => {
-            create(registry, *settings, secret, status, idempotency, when)
+        Change::CreateSubscription { id, settings, secret, status, idempotency } => {
+            create(registry, id, *settings, secret, status, idempotency, when)
         }
         Change::UpdateSubscription { id, settings, version, status, secret } => {
             let before = owned_by_api(registry, id)?;
@@ -361,6 +360,7 @@ fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeErr
 
 fn create(
     registry: &Registry,
+    id: SubscriptionId,
     settings: Settings,
     secret: Option<Secret>,
     status: Status,
@@ -385,7 +385,7 @@ fn create(
     let secrets = secret.map(|secret| SigningSecret { secret, created_at: now, valid_until: None });
     let status_reason = (status != Status::Enabled).then(|| (StatusReason::Manual, now, String::new()));
     let subscription = Subscription {
-        id: when.new_id,
+        id,
         number: when.new_lane,
         settings,
         secrets: secrets.into_iter().collect(),
@@ -402,7 +402,7 @@ fn create(
     plan.events.extend(vendors);
     plan.creation = idempotency.map(|(key, content)| {
         let row = idempotency_key(day_of(when.keyed_at), &organization, KeyKind::Given, &key);
-        (row, Creation { id: when.new_id, content, created_at: when.keyed_at })
+        (row, Creation { id, content, created_at: when.keyed_at })
     });
     Ok(plan)
 }

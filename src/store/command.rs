@@ -125,6 +125,8 @@ pub enum Change {
     },
     /// Makes a subscription.
     CreateSubscription {
+        /// Its id, which nobody has yet.
+        id: SubscriptionId,
         /// Checked settings.
         settings: Box<Settings>,
         /// Its secret; none: unsigned.

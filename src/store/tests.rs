@@ -88,6 +88,7 @@ impl World {
     async fn subscribe(&self, settings: Settings) -> Arc<Subscription> {
         let secret = Some(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
         let change = Change::CreateSubscription {
+            id: SubscriptionId::unique(),
             settings: Box::new(settings),
             secret,
             status: Status::Enabled,
@@ -612,6 +613,7 @@ async fn refused_changes_change_nothing() {
     let foreign =
         Settings { organization: Name::from("a"), scope: Scope::Sources(vec![Name::from("s")]), ..Settings::sample() };
     let create = Change::CreateSubscription {
+        id: SubscriptionId::unique(),
         settings: Box::new(foreign),
         secret: None,
         status: Status::Enabled,

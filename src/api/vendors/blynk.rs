@@ -206,9 +206,13 @@ fn read(
         native.extend(given(theirs).map(|value| (ours.to_owned(), value.clone())));
     }
     // Null takes these away.
-    for (ours, theirs) in
-        [("name", "name"), ("body", "body"), ("form", chosen::FORM), ("query", chosen::QUERY), ("headers", chosen::HEADERS)]
-    {
+    for (ours, theirs) in [
+        ("name", "name"),
+        ("body", "body"),
+        ("form", chosen::FORM),
+        ("query", chosen::QUERY),
+        ("headers", chosen::HEADERS),
+    ] {
         native.extend(body.get(theirs).map(|value| (ours.to_owned(), value.clone())));
     }
     native.extend(body.get(chosen::RECEIVERS).map(|users| ("notify".to_owned(), in_text(users))));

@@ -67,6 +67,7 @@ async fn what_changes_nothing_is_not_audited() {
 async fn a_creation_repeated_after_the_end_says_so() {
     let world = World::new();
     let create = || Change::CreateSubscription {
+        id: SubscriptionId::unique(),
         settings: Box::new(settings()),
         secret: None,
         status: Status::Enabled,

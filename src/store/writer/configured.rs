@@ -1,10 +1,9 @@
 //! Changes of what is configured: each committed alone, with its entry in the audit
 //! log and the operational event it makes.
 
-use rand::RngExt;
 use redb::{Database, ReadableTable, WriteTransaction};
 
-use crate::id::{Lane, SubscriptionId};
+use crate::id::Lane;
 use crate::store::change::{self, Circumstances, Plan, Row};
 use crate::store::command::*;
 use crate::store::hot::Hot;
@@ -63,8 +62,7 @@ impl Writer {
             Change::PutOrganization { id, .. } => self.shared.counts().bytes_of(id),
             _ => 0,
         };
-        let new_id = SubscriptionId::new(now, self.random.random());
-        let circumstances = Circumstances { now, keyed_at, actor, new_lane, new_id, creation, retained_bytes };
+        let circumstances = Circumstances { now, keyed_at, actor, new_lane, creation, retained_bytes };
         let planned = change::plan(&self.shared.registry(), change, circumstances);
         let mut plan = match planned {
             Ok(plan) => plan,
