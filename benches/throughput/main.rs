@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use figures::table;
 use rows::{ROWS, When};
@@ -122,12 +123,27 @@ fn measure(arguments: &Arguments) -> ExitCode {
         };
         if is_wanted {
             eprintln!("{}: {}", row.name, row.about);
-            lines.extend(runtime.block_on((row.run)(&plan)));
+            match runtime.block_on(unless_interrupted((row.run)(&plan))) {
+                Some(measured) => lines.extend(measured),
+                None => return ExitCode::from(130),
+            }
         }
     }
     print!("{}", table(&lines, arguments.short));
     let met = lines.iter().all(|line| line.is_met(arguments.short));
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What `work` comes to. On SIGINT or SIGTERM it is dropped, and with it the processes
+/// that it started and the stores that it filled.
+async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
+    let mut interrupted = signal(SignalKind::interrupt()).unwrap();
+    tokio::select! {
+        done = work => Some(done),
+        _ = terminated.recv() => None,
+        _ = interrupted.recv() => None,
+    }
 }
 
 /// What `work` comes to, which it must do in time.
