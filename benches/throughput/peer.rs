@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+/// What this process runs, also when the file has been built anew since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Another process; killed when dropped.
 pub(crate) struct Peer {
     _child: Child,
@@ -18,7 +21,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts this program as `role` with that to do.
     pub(crate) fn start(role: &str, task: &impl Serialize) -> Peer {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(THIS_PROGRAM)
             .args(["--role", role, "--task", &serde_json::to_string(task).unwrap()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
