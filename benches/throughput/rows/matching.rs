@@ -8,7 +8,7 @@ use crate::{Plan, pause};
 
 const ENDPOINTS: usize = 100;
 /// Published one after the other in each of the two stores.
-const EVENTS: u32 = 5;
+const EVENTS: u32 = 11;
 
 pub(super) async fn matching(plan: &Plan) -> Vec<Line> {
     let (matching, others) = (plan.scaled(10_000) as usize, plan.scaled(90_000) as usize);
