@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`cli`] | the commands; `serve` and `demo` among them |
 //! | [`app`] | puts the rooms together, answers signals, stops in order |
-//! | [`api`] | the native API: one table of routes, a file a topic |
+//! | [`api`] | the native API: one table of routes, a file a topic; the vendors' own beside it |
 //! | [`engine`] | the one loop: feeds the scheduler, carries out its actions |
 //! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
 //! | [`metrics`], [`log`] | what is counted and said |

@@ -129,6 +129,10 @@ pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_se
 pub const LANE_UNSETTLED_MAX: usize = 256;
 /// Heads of a lane held in memory, unless twice its concurrency is more.
 pub const LANE_HEADS_MAX: usize = 64;
+/// Lanes whose rows are read at the same time.
+pub const LOADS_AT_ONCE_MAX: usize = 16;
+/// Bytes of events held in memory that were read with their lanes' rows.
+pub const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Data of events that are read together with the heads of a backlog.
 pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of freshly accepted events held in memory for delivery.

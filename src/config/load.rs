@@ -317,6 +317,7 @@ mod tests {
             (format!("{OPEN}drain = \"11m\""), "c.toml:3: service.drain must be from 0ms to 10m"),
             (format!("{OPEN}hosts = [\n\"a\",\n7]"), "c.toml:5: service.hosts[1] must be a string"),
             (format!("{OPEN}hosts = [\"http://a\"]"), "c.toml:3: service.hosts[0] must be a host name"),
+            (format!("{OPEN}hosts = [\"a:9000\", \"[::1]:1\", \"a/b\"]"), "c.toml:3: service.hosts[2] must be a host"),
             (format!("{OPEN}origins = [\"https://a/b\"]"), "c.toml:3: service.origins[0] must be an origin"),
             (format!("{OPEN}listen = []"), "c.toml:3: service.listen must name at least one"),
             (format!("{OPEN}listen = [\"localhost\"]"), "c.toml:3: service.listen[0] must be an address"),

@@ -77,8 +77,14 @@ fn service(fields: Fields<'_>) -> Option<Service> {
     });
     let hosts = fields.strings("hosts").map(|hosts| {
         for (index, host) in hosts.iter().enumerate() {
-            if host.is_some_and(|host| url::Host::parse(host).is_err()) {
-                fields.fault(&format!("hosts[{index}]"), "must be a host name or address, without scheme and port");
+            let is_authority = |host: &str| {
+                let url = url::Url::parse(&format!("https://{host}/"));
+                url.is_ok_and(|url| url.path() == "/" && url.username().is_empty() && url.has_host())
+                    && !host.contains(['/', '?', '#', '@', '\\'])
+            };
+            if host.is_some_and(|host| !is_authority(host)) {
+                let message = "must be a host name or address, with its port or without, and no scheme";
+                fields.fault(&format!("hosts[{index}]"), message);
             }
         }
         hosts.into_iter().flatten().map(str::to_ascii_lowercase).collect()

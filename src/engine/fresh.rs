@@ -1,12 +1,12 @@
-//! Events just accepted, and those read with the heads of a backlog, kept in memory
-//! so that the next attempts need not read them. Bounded in bytes: the oldest go first, because those are the ones
+//! Events kept in memory so that the next attempts need not read them: those just
+//! accepted ([`Fresh`]), and those read with the heads of a lane ([`Fetched`]). Bounded in bytes: the oldest go first, because those are the ones
 //! that wait on lanes that do not move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::id::EventId;
-use crate::limits::FRESH_BYTES_MAX;
+use crate::id::{EventId, Lane};
+use crate::limits::{FETCHED_BYTES_MAX, FRESH_BYTES_MAX};
 use crate::model::Event;
 
 /// What an event costs beside its data, roughly.
@@ -26,10 +26,6 @@ fn weight(event: &Event) -> usize {
 impl Fresh {
     /// Keeps an event that will be asked for `times` times.
     pub(super) fn put(&mut self, event: Arc<Event>, times: usize) {
-        if let Some((_, more)) = self.events.get_mut(&event.id) {
-            *more += times;
-            return;
-        }
         self.bytes += weight(&event);
         self.events.insert(event.id, (event, times));
         while self.bytes > FRESH_BYTES_MAX
@@ -52,6 +48,44 @@ impl Fresh {
     }
 }
 
+/// The events that were last read for each lane. The next reading of a lane takes
+/// their place, so none stays that nobody asks for; bounded in bytes: what is beyond
+/// is read when it is attempted.
+#[derive(Default)]
+pub(super) struct Fetched {
+    lanes: HashMap<Lane, HashMap<EventId, Arc<Event>>>,
+    bytes: usize,
+}
+
+impl Fetched {
+    /// Keeps what was read for a lane, and nothing that was read before.
+    pub(super) fn put(&mut self, lane: Lane, events: Vec<Event>) {
+        self.forget(lane);
+        let bytes: usize = events.iter().map(weight).sum();
+        if !events.is_empty() && self.bytes + bytes <= FETCHED_BYTES_MAX {
+            self.bytes += bytes;
+            self.lanes.insert(lane, events.into_iter().map(|event| (event.id, Arc::new(event))).collect());
+        }
+    }
+
+    /// An event, if it was read for the lane.
+    pub(super) fn take(&mut self, lane: Lane, id: EventId) -> Option<Arc<Event>> {
+        let events = self.lanes.get_mut(&lane)?;
+        let event = events.remove(&id)?;
+        self.bytes -= weight(&event);
+        if events.is_empty() {
+            self.lanes.remove(&lane);
+        }
+        Some(event)
+    }
+
+    /// Drops what was read for a lane.
+    pub(super) fn forget(&mut self, lane: Lane) {
+        let events = self.lanes.remove(&lane).unwrap_or_default();
+        self.bytes -= events.values().map(|event| weight(event)).sum::<usize>();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +100,25 @@ mod tests {
         let (event_type, organization) = (name.clone(), name);
         let occurred_at = Timestamp::ZERO;
         Arc::new(Event { id, event_type, organization, source: None, subject: None, occurred_at, event_id: None, data })
+    }
+
+    #[test]
+    fn what_was_read_for_a_lane_makes_way_for_what_is_read_next() {
+        let mut minter = Minter::after(None);
+        let ids: Vec<EventId> = (0..3).map(|at| minter.mint(Timestamp::from_millis(at), 0)).collect();
+        let read = |id: EventId, bytes| Arc::unwrap_or_clone(event(id, bytes));
+        let mut fetched = Fetched::default();
+        fetched.put(Lane(1), vec![read(ids[0], 10), read(ids[1], 10)]);
+        fetched.put(Lane(2), vec![read(ids[0], 10)]);
+        assert!(fetched.take(Lane(1), ids[0]).is_some());
+        assert!(fetched.take(Lane(1), ids[0]).is_none(), "each once");
+        assert!(fetched.take(Lane(2), ids[0]).is_some(), "lanes do not share");
+        fetched.put(Lane(1), vec![read(ids[2], 10)]);
+        assert!(fetched.take(Lane(1), ids[1]).is_none());
+        fetched.put(Lane(2), vec![read(ids[0], FETCHED_BYTES_MAX)]);
+        assert!(fetched.take(Lane(2), ids[0]).is_none(), "there is no room");
+        fetched.forget(Lane(1));
+        assert_eq!((fetched.bytes, fetched.lanes.len()), (0, 0));
     }
 
     #[test]

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::attempt::{Performed, Performer};
 use crate::config::{Config, Live};
 use crate::dialect;
 use crate::id::{EventId, Lane};
+use crate::limits::LOADS_AT_ONCE_MAX;
 use crate::metrics::Metrics;
 use crate::model::{
     Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
@@ -29,7 +30,7 @@ use crate::store::query::{Backlog, ReadError};
 use crate::store::{Notice, Settle, Store};
 use crate::time::{Clock, Timestamp};
 
-use fresh::Fresh;
+use fresh::{Fetched, Fresh};
 use news::FailureNews;
 
 /// The engine looks at the clock at least this often while it waits for a time, so
@@ -56,6 +57,8 @@ pub struct Engine {
     random: StdRng,
     scheduler: Scheduler,
     fresh: Fresh,
+    fetched: Fetched,
+    loads: Arc<Semaphore>,
     news: FailureNews,
     work: JoinSet<Work>,
     /// What the attempts in flight are of, so that one that panics is still known.
@@ -74,9 +77,8 @@ enum Work {
     Loaded {
         lane: Lane,
         generation: u64,
-        heads: Vec<Head>,
-        exhausted: bool,
-        events: Vec<Event>,
+        backlog: Backlog,
+        _turn: Option<OwnedSemaphorePermit>,
     },
     /// The store could not be read, a moment ago.
     NotLoaded(Lane),
@@ -117,6 +119,8 @@ impl Engine {
             random,
             scheduler: Scheduler::new(capacity),
             fresh: Fresh::default(),
+            fetched: Fetched::default(),
+            loads: Arc::new(Semaphore::new(LOADS_AT_ONCE_MAX)),
             news: FailureNews::default(),
             work: JoinSet::new(),
             in_flight: HashMap::new(),
@@ -225,6 +229,7 @@ impl Engine {
                 self.set_lane(&subscription, &config);
             }
             Notice::LaneRemoved(lane) => {
+                self.fetched.forget(lane);
                 self.performer.forget(lane);
                 self.step(Input::LaneRemoved(lane), None);
             }
@@ -244,10 +249,8 @@ impl Engine {
                 let began_at = self.in_flight.remove(&id).map_or(head.due, |(_, _, began_at)| began_at);
                 self.attempted(lane, head, began_at, made);
             }
-            Ok((_, Work::Loaded { lane, generation, heads, exhausted, events })) => {
-                for event in events {
-                    self.fresh.put(Arc::new(event), 1);
-                }
+            Ok((_, Work::Loaded { lane, generation, backlog: Backlog { heads, exhausted, events }, .. })) => {
+                self.fetched.put(lane, events);
                 self.step(Input::Loaded { lane, generation, heads, exhausted }, None);
             }
             Ok((_, Work::NotLoaded(lane))) => self.step(Input::Reset(lane), None),
@@ -315,7 +318,9 @@ impl Engine {
         for action in actions {
             match action {
                 Action::Attempt(lane, head) => self.start_attempt(lane, head, now),
-                Action::Load { lane, after, limit, generation } => self.load(lane, after, limit, generation),
+                Action::Load { lane, after, limit, is_flowing, generation } => {
+                    self.load(lane, after, limit, is_flowing, generation);
+                }
                 Action::Settle { lane, head, settlement, consecutive_failures } => {
                     let Some((attempt, _)) = attempt.take() else { continue };
                     if settlement == Settlement::Failed && !is_operational {
@@ -332,18 +337,22 @@ impl Engine {
     }
 
     fn start_attempt(&mut self, lane: Lane, head: Head, now: Timestamp) {
-        let fresh = self.fresh.take(head.event);
-        let attempt = attempt(self.store.clone(), self.performer.clone(), lane, head, fresh);
+        let known = self.fresh.take(head.event).or_else(|| self.fetched.take(lane, head.event));
+        let attempt = attempt(self.store.clone(), self.performer.clone(), lane, head, known);
         let handle = self.work.spawn(attempt);
         self.in_flight.insert(handle.id(), (lane, head, now));
     }
 
-    fn load(&mut self, lane: Lane, after: Option<Key>, limit: usize, generation: u64) {
-        let (store, due_until) = (self.store.clone(), self.clock.now());
+    /// Reads rows of a lane, and where they flow the events of those that are due.
+    fn load(&mut self, lane: Lane, after: Option<Key>, limit: usize, is_flowing: bool, generation: u64) {
+        let (store, loads) = (self.store.clone(), self.loads.clone());
+        let due_until = if is_flowing { self.clock.now() } else { Timestamp::ZERO };
         self.work.spawn(async move {
+            // Held until the loop has taken the result: what is read is bounded.
+            let turn = loads.acquire_owned().await.ok();
             let read = tokio::task::spawn_blocking(move || store.backlog(lane, after, limit, due_until)).await;
-            if let Ok(Ok(Backlog { heads, exhausted, events })) = read {
-                return Work::Loaded { lane, generation, heads, exhausted, events };
+            if let Ok(Ok(backlog)) = read {
+                return Work::Loaded { lane, generation, backlog, _turn: turn };
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
             Work::NotLoaded(lane)
@@ -430,8 +439,8 @@ impl Engine {
 }
 
 /// Makes one attempt, with the subscription as it stands when it starts.
-async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, fresh: Option<Arc<Event>>) -> Work {
-    let event = match fresh {
+async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, known: Option<Arc<Event>>) -> Work {
+    let event = match known {
         Some(event) => Some(event),
         None => {
             let store = store.clone();

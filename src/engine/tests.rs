@@ -119,7 +119,7 @@ async fn a_lane_that_cannot_be_read_is_left_alone_for_a_moment() {
     let lane = world.subscribe(Settings::sample()).await;
     world.close_store();
     let began = tokio::time::Instant::now();
-    world.engine.load(lane, None, 64, 1);
+    world.engine.load(lane, None, 64, true, 1);
     assert!(matches!(world.next_done().await, Ok((_, Work::NotLoaded(_)))));
     assert!(began.elapsed() >= ASK_AGAIN_AFTER);
 }

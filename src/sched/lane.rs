@@ -326,7 +326,7 @@ impl LaneState {
         self.blame.succeeded();
     }
 
-    /// It was enabled again.
+    /// It was enabled again, or leads to another host.
     pub(super) fn forget_failures(&mut self) {
         self.last_failed = false;
         self.breaker = Breaker::default();
@@ -335,7 +335,8 @@ impl LaneState {
         self.put_off.clear();
     }
 
-    /// The clock was set back to `now`.
+    /// The clock was set back to `now`, or the settings changed: nothing waits for
+    /// longer than they say.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
         let longest = self.settings.retry.delay_longest();
         self.heads.reschedule(|head, at| ready_at(head, at, now, longest));

@@ -152,6 +152,8 @@ pub enum Action {
         after: Option<Key>,
         /// Rows wanted.
         limit: usize,
+        /// Whether their attempts may begin at once, as far as the lane goes.
+        is_flowing: bool,
         /// To be given back with the rows.
         generation: u64,
     },
@@ -320,7 +322,12 @@ impl Scheduler {
                 let was_enabled = state.settings.enabled;
                 let was_failing = state.last_failed;
                 let moved = state.settings.host != settings.host;
+                let differs = state.settings != settings;
                 state.settings = settings;
+                if differs {
+                    // Another rate or longest delay holds for what waits too.
+                    state.pull_in(now);
+                }
                 if state.settings.enabled && !was_enabled || moved {
                     self.tripped -= usize::from(state.breaker.is_tripped());
                     state.forget_failures();
@@ -524,7 +531,8 @@ impl Scheduler {
             self.actions.push(Action::Disable { lane, reason: StatusReason::Expired, last: None });
         }
         if let Some((after, limit, generation)) = state.wants_load() {
-            self.actions.push(Action::Load { lane, after, limit, generation });
+            let is_flowing = state.settings.enabled && !state.breaker.is_tripped();
+            self.actions.push(Action::Load { lane, after, limit, is_flowing, generation });
         }
         if let Some(opened_until) = state.wants_expiry(now) {
             self.actions.push(Action::Expire { lane, opened_until });

@@ -159,7 +159,7 @@ impl World {
                 let report = Report::Made { began_at: self.now, outcome, retry_after };
                 self.later(took, Input::Finished { lane, event: head.event, report });
             }
-            Action::Load { lane, after, limit, generation } => {
+            Action::Load { lane, after, limit, generation, .. } => {
                 self.loads += 1;
                 let mut heads: Vec<Head> = self
                     .rows
@@ -380,6 +380,24 @@ fn retry_after_pauses_the_lane_at_most_max_delay() {
         let second = world.attempts_of(1)[1].since(Timestamp::from_millis(START));
         assert_eq!(second.as_secs(), paused, "{status}");
     }
+}
+
+/// A subscription whose rate had been set to one in a quarter of an hour by mistake
+/// went on sleeping by it when that was put right.
+#[test]
+fn another_rate_holds_at_once() {
+    let mut world = World::new(64, always(200));
+    let mut slow = settings("a");
+    slow.rate_per_second = 0.001;
+    world.lane(1, slow);
+    world.publish(1, 30);
+    world.run_for(seconds(10));
+    assert_eq!(world.delivered.len(), 1);
+    let mut fast = settings("a");
+    fast.rate_per_second = 100.0;
+    world.lane(1, fast);
+    world.run_for(seconds(2));
+    assert_eq!(world.delivered.len(), 30);
 }
 
 #[test]

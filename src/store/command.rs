@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::id::{EventId, Lane, SubscriptionId};
 use crate::json::Json;
 use crate::model::{Name, Settings, Status, StatusReason, Subscription};
 use crate::pattern::Pattern;
@@ -325,6 +325,3 @@ pub struct Replayed {
 
 /// Who asks, for the audit log: the name of the key.
 pub type Actor = String;
-
-/// A delivery that was reopened or cancelled.
-pub type Touched = Result<DeliveryId, DeliveryError>;

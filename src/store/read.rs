@@ -290,14 +290,13 @@ pub(super) fn backlog(
     let mut events = Vec::new();
     let mut data_bytes = 0;
     for head in heads.iter().take_while(|head| head.due <= due_until) {
-        if data_bytes >= BACKLOG_BYTES_MAX {
-            break;
-        }
         // What is missing or cannot be read is told by the attempt that asks for it.
         let Some(row) = rows.get(&head.event.to_key())? else { continue };
-        let Ok((event, _)) = decode_event(head.event, row.value()) else { continue };
-        data_bytes += event.data.as_bytes().len();
-        events.push(event);
+        data_bytes += row.value().len();
+        if data_bytes > BACKLOG_BYTES_MAX {
+            break;
+        }
+        events.extend(decode_event(head.event, row.value()).ok().map(|(event, _)| event));
     }
     Ok(Backlog { heads, exhausted, events })
 }

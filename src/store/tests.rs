@@ -318,8 +318,8 @@ async fn a_delivery_is_followed_from_retry_to_retry_to_its_end() {
 async fn a_backlog_comes_with_the_events_that_are_due_as_far_as_bytes_go() {
     let mut world = World::new();
     let lane = world.subscribe(settings()).await.number;
-    let large = format!("\"{}\"", "x".repeat(BACKLOG_BYTES_MAX / 2));
-    for data in [&large, &large, "1"] {
+    let large = format!("\"{}\"", "x".repeat(BACKLOG_BYTES_MAX / 5 * 2));
+    for data in [&large, &large, &large] {
         world.publish(event(data)).await;
     }
     let now = world.clock.now();

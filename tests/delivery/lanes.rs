@@ -157,7 +157,7 @@ async fn failures_are_remembered_over_a_restart_and_forgotten_when_enabled() {
     let shown = daemon.get(&delivery).await.expect(200);
     daemon.pass_to(&shown["next_attempt_at"]);
     daemon.attempted(&delivery, 3).await;
-    let shown = daemon.get(&path_of(&subscription)).await.expect(200);
+    let shown = daemon.until(&path_of(&subscription), |it| it["stats"]["attempts"] == 3).await;
     assert_eq!((&shown["status"], &shown["stats"]["consecutive_failures"]), (&json!("enabled"), &json!(1)));
 }
 
