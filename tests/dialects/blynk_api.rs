@@ -54,7 +54,8 @@ async fn create(daemon: &Daemon, members: Value) -> Value {
 #[tokio::test]
 async fn a_webhook_lives_as_the_vendor_documents_it() {
     let daemon = daemon(ON).await;
-    let made = daemon.post(NEW, with(example(), json!({"failureReceivers": [7, "ops"], "whatever": 1}))).await.expect(200);
+    let made =
+        daemon.post(NEW, with(example(), json!({"failureReceivers": [7, "ops"], "whatever": 1}))).await.expect(200);
     let expected = json!({
         "id": 1,
         "name": "Device Status Notification",
@@ -184,7 +185,10 @@ async fn what_is_wrong_is_told_by_the_vendors_names() {
         (json!({"body": "{nope}"}), "body must not use {nope}"),
         (json!({"headers": {"Host": "x"}}), "headers.Host must not be set"),
         (json!({"authType": "TOKEN"}), "authType must be one of NONE, BASIC, OAUTH2"),
-        (json!({"authType": null, "basicAuth": {"username": "u", "password": "p"}}), "authType is required beside basicAuth"),
+        (
+            json!({"authType": null, "basicAuth": {"username": "u", "password": "p"}}),
+            "authType is required beside basicAuth",
+        ),
         (json!({"authType": "BASIC", "basicAuth": {"username": "u"}}), "basicAuth.password is required"),
         (
             json!({"authType": "OAUTH2", "oauth2": {"clientId": "c", "clientSecret": "s", "tokenUrl": "http://a.example"}}),

@@ -323,7 +323,10 @@ async fn it_receives_fails_is_disabled_and_comes_back() {
     publish(&daemon).await;
     let received = receiver.next().await;
     assert!(verify_pdk(&received, "first"));
-    assert_eq!((&received.json()["topic"], &received.json()["panelId"]), (&json!("door.request.allowed"), &json!("1070000")));
+    assert_eq!(
+        (&received.json()["topic"], &received.json()["panelId"]),
+        (&json!("door.request.allowed"), &json!("1070000"))
+    );
     // Asked natively, where asking again and again uses up nothing.
     daemon.until(&native(&path), |hook| hook["stats"]["odometer"] == 1).await;
     assert_eq!(daemon.get(&path).await.expect(200)["odometer"], 1);

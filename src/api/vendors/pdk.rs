@@ -23,14 +23,8 @@ use super::quota::{Quota, within};
 use super::{Vendor, found, is_https, listed, organization_of_path, parse_translated, route, shown, told};
 
 /// See [`Vendor`].
-pub(super) const VENDOR: Vendor = Vendor {
-    name: "pdk",
-    is_enabled: |options| options.pdk_enabled,
-    routes,
-    schemes: &[],
-    present,
-    finish: |_| {},
-};
+pub(super) const VENDOR: Vendor =
+    Vendor { name: "pdk", is_enabled: |options| options.pdk_enabled, routes, schemes: &[], present, finish: |_| {} };
 
 const ALL: &str = "/pdk/api/ous/{organization}/hooks";
 const ONE: &str = "/pdk/api/ous/{organization}/hooks/{id}";
@@ -136,9 +130,13 @@ fn read(
     if fields.string("url").is_some_and(|url| !is_https(url)) {
         fields.fault("url", "must begin with https://");
     }
-    for (name, theirs) in
-        [("name", "name"), ("url", "url"), ("events", "events"), ("secrecy_level", "secrecyLevel"), ("expires_at", "expiresAt")]
-    {
+    for (name, theirs) in [
+        ("name", "name"),
+        ("url", "url"),
+        ("events", "events"),
+        ("secrecy_level", "secrecyLevel"),
+        ("expires_at", "expiresAt"),
+    ] {
         native.insert(name.to_owned(), body.get(theirs).cloned().unwrap_or_default());
     }
     native.insert("scope".to_owned(), read_scope(&fields));
