@@ -191,3 +191,12 @@ pub const REQUEST_ID_CHARS_MAX: usize = 64;
 pub const QUOTA_KEYS_MAX: usize = 4096;
 /// Attempts at an update without `If-Match` that others keep overtaking.
 pub const UPDATE_TRIES_MAX: usize = 4;
+
+/// The largest `[dialects.peridio] webhooks_max`.
+pub const PERIDIO_WEBHOOKS_MAX: u64 = 100;
+/// Rows that a list of Peridio's API answers with, when not told and at most.
+pub const PERIDIO_PAGE_DEFAULT: usize = 10;
+/// See [`PERIDIO_PAGE_DEFAULT`].
+pub const PERIDIO_PAGE_MAX: usize = 100;
+/// Clauses of a search in Peridio's API.
+pub const PERIDIO_CLAUSES_MAX: usize = 5;

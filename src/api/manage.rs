@@ -53,7 +53,7 @@ pub(super) async fn create(
     };
     let status = draft.status.unwrap_or(Status::Enabled);
     if status == Status::Enabled && trial::is_wanted(call, dialect) {
-        trial::verify(call, &settings, signing(call, secret.as_ref())).await?;
+        trial::verify(call, None, &settings, signing(call, secret.as_ref())).await?;
     }
     organizations::make_first_named(call, &settings.organization).await?;
     let change = Change::CreateSubscription { settings: Box::new(settings), secret, status, idempotency };
@@ -213,7 +213,7 @@ async fn verify_update(
     let is_new_target = !current.is_enabled() || settings.url != current.settings.url;
     let is_wanted = trial::is_wanted(call, dialect::find(settings.format));
     if becomes == Status::Enabled && is_new_target && is_wanted {
-        trial::verify(call, settings, secrets).await?;
+        trial::verify(call, Some(current.id), settings, secrets).await?;
     }
     Ok(())
 }

@@ -96,25 +96,26 @@ fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
 async fn answer(state: Arc<State>, router: &Router<Route>, request: Request) -> Response {
     let config = state.config.current();
     let allowed = Allowed { hosts: &config.service.hosts, origins: &config.service.origins };
+    let vendor = vendors::of(request.uri().path());
     if let Err(problem) = http::check(&request, allowed) {
-        return problem.into_response();
+        return told(Err(problem), vendor);
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match http::preflight(&request) {
         Some(response) => response,
-        None => match vendors::of(request.uri().path()) {
-            None => route(state, router, request, None).await.unwrap_or_else(Problem::into_response),
-            Some(vendor) => {
-                let answered = route(state, router, request, Some(vendor)).await;
-                let mut response = answered.unwrap_or_else(|problem| (vendor.present)(&problem));
-                (vendor.finish)(&mut response);
-                response
-            }
-        },
+        None => told(route(state, router, request, vendor).await, vendor),
     };
     if let Some(origin) = origin {
         http::allow_origin(&mut response, origin);
     }
+    response
+}
+
+/// The answer, told the way of whose API it is.
+fn told(answered: Result<Response, Problem>, vendor: Option<&Vendor>) -> Response {
+    let Some(vendor) = vendor else { return answered.unwrap_or_else(Problem::into_response) };
+    let mut response = answered.unwrap_or_else(|problem| (vendor.present)(&problem));
+    (vendor.finish)(&mut response);
     response
 }
 

@@ -9,11 +9,9 @@ use crate::attempt::Performer;
 use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
-use crate::json::Json;
 use crate::model::{
     Attempt, AttemptOutcome, Event, FailureCode, ManagedBy, Name, Settings, SigningSecret, Status, Subscription,
 };
-use crate::time::Timestamp;
 
 use super::call::{Call, random};
 
@@ -21,36 +19,47 @@ use super::call::{Call, random};
 /// which no real lane reaches. So a trial shares no cached token with anybody.
 const PROVISIONAL: u32 = 1 << 31;
 
-/// A test event of that type and data.
-fn test_event(organization: &Name, event_type: Name, data: Json, now: Timestamp, random: [u8; 8]) -> Event {
-    Event {
-        id: Minter::after(None).mint(now, u64::from_be_bytes(random)),
-        event_type,
-        organization: organization.clone(),
+/// A test event of that type (the format's own where none is named) with the
+/// catalog's example as its data.
+fn test_event(call: &Call, subscription: &Subscription, event_type: Option<&str>) -> Result<Event, Problem> {
+    let (own_type, own_data) = dialect::find(subscription.settings.format).test_event(subscription);
+    let event_type = event_type.filter(|named| *named != own_type);
+    let example = event_type.and_then(|named| call.registry().event_type(named).map(|entry| entry.example.clone()));
+    let now = call.now();
+    Ok(Event {
+        id: Minter::after(None).mint(now, u64::from_be_bytes(random()?)),
+        event_type: Name::from(event_type.unwrap_or(own_type)),
+        organization: subscription.settings.organization.clone(),
         source: None,
         subject: None,
         occurred_at: now,
         event_id: None,
-        data,
-    }
+        data: example.filter(|data| !data.is_null()).unwrap_or(own_data),
+    })
 }
 
-/// Sends a test event of that type (the format's own where none is named) with the
-/// catalog's example as its data, and answers with the attempt.
+/// Sends a test event of that type, as [`test_event`] makes it, and answers with the
+/// attempt.
 pub(super) async fn send(
     call: &Call,
     subscription: &Arc<Subscription>,
     event_type: Option<&str>,
 ) -> Result<Attempt, Problem> {
-    let (own_type, own_data) = dialect::find(subscription.settings.format).test_event(subscription);
-    let event_type = event_type.filter(|named| *named != own_type);
-    let example = event_type.and_then(|named| call.registry().event_type(named).map(|entry| entry.example.clone()));
-    let data = example.filter(|data| !data.is_null()).unwrap_or(own_data);
-    let event_type = Name::from(event_type.unwrap_or(own_type));
-    let event = test_event(&subscription.settings.organization, event_type, data, call.now(), random()?);
-    let delivery = event.id.delivery(subscription.number);
+    let event = test_event(call, subscription, event_type)?;
+    Ok(perform(call, subscription, &event).await)
+}
+
+async fn perform(call: &Call, subscription: &Arc<Subscription>, event: &Event) -> Attempt {
     let performer: &Performer = &call.state.performer;
-    Ok(performer.perform(subscription, &event, delivery, 1).await.attempt)
+    performer.perform(subscription, event, event.id.delivery(subscription.number), 1).await.attempt
+}
+
+/// Sends the format's own test event, and refuses where it is not answered with
+/// success. Tells nothing of the answer's body.
+pub(super) async fn fire(call: &Call, subscription: &Arc<Subscription>) -> Result<Event, Problem> {
+    let event = test_event(call, subscription, None)?;
+    refuse_failure(&perform(call, subscription, &event).await.outcome)?;
+    Ok(event)
 }
 
 /// Whether a subscription of this format must pass verification.
@@ -58,12 +67,17 @@ pub(super) fn is_wanted(call: &Call, dialect: &dyn Dialect) -> bool {
     call.query.is_true("verify") || call.state.config.current().delivery.verify_urls || dialect.always_verifies()
 }
 
-/// Sends a test event by `settings`, signed with `secrets`, as if they stood, and
-/// refuses where it is not answered with success. Tells nothing of the answer's body.
-pub(super) async fn verify(call: &Call, settings: &Settings, secrets: Vec<SigningSecret>) -> Result<(), Problem> {
+/// Fires by `settings`, signed with `secrets`, as if they stood: as those of the
+/// subscription `id`, or of one that is not there yet.
+pub(super) async fn verify(
+    call: &Call,
+    id: Option<SubscriptionId>,
+    settings: &Settings,
+    secrets: Vec<SigningSecret>,
+) -> Result<(), Problem> {
     let now = call.now();
     let candidate = Arc::new(Subscription {
-        id: SubscriptionId::new(now, random()?),
+        id: id.unwrap_or(SubscriptionId::new(now, random()?)),
         number: Lane(u32::from_be_bytes(random()?) | PROVISIONAL),
         settings: settings.clone(),
         secrets,
@@ -75,9 +89,9 @@ pub(super) async fn verify(call: &Call, settings: &Settings, secrets: Vec<Signin
         created_by: call.caller.name.clone(),
         managed_by: ManagedBy::Api,
     });
-    let attempt = send(call, &candidate, None).await;
+    let fired = fire(call, &candidate).await;
     call.state.performer.forget(candidate.number);
-    refuse_failure(&attempt?.outcome)
+    fired.map(drop)
 }
 
 fn refuse_failure(outcome: &AttemptOutcome) -> Result<(), Problem> {

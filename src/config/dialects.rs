@@ -2,14 +2,16 @@
 
 use crate::dialect::{ApiOptions, EventMode, NameSpelling, Options, Signature};
 use crate::input::Fields;
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{NAME_CHARS_MAX, PERIDIO_WEBHOOKS_MAX};
 use crate::model::Name;
 
 pub(super) fn read(fields: Fields<'_>) -> Option<Options> {
     let peridio = fields.object("peridio").and_then(|table| {
         let names = table.one_of("event_names", &NameSpelling::names(), NameSpelling::from_name);
         let signature = table.one_of("signature", &Signature::names(), Signature::from_name);
-        Some((api(table)?, names?, signature?))
+        let webhooks_max = table.integer("webhooks_max", 1..=PERIDIO_WEBHOOKS_MAX);
+        let webhooks_max = webhooks_max.and_then(|webhooks| usize::try_from(webhooks).ok());
+        Some((api(table)?, webhooks_max?, names?, signature?))
     });
     let pdk_enabled = fields.object("pdk").and_then(|table| {
         let enabled = table.bool("enabled");
@@ -28,10 +30,11 @@ pub(super) fn read(fields: Fields<'_>) -> Option<Options> {
         mode
     });
     fields.finish();
-    let (peridio, peridio_event_names, peridio_signature) = peridio?;
+    let (peridio, peridio_webhooks_max, peridio_event_names, peridio_signature) = peridio?;
     let (ferriskey_enabled, ferriskey_hides_headers) = ferriskey?;
     Some(Options {
         peridio,
+        peridio_webhooks_max,
         peridio_event_names,
         peridio_signature,
         pdk_enabled: pdk_enabled?,

@@ -8,6 +8,8 @@ use crate::model::{DEFAULT_ORGANIZATION, Name, named};
 pub struct Options {
     /// `[dialects.peridio]`: its API.
     pub peridio: ApiOptions,
+    /// How many webhooks its API makes for an organization.
+    pub peridio_webhooks_max: usize,
     /// How its names of events are spelled in what is sent.
     pub peridio_event_names: NameSpelling,
     /// How its requests are signed.

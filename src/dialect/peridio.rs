@@ -14,13 +14,16 @@ use crate::model::{Event, Format, Name, Subscription};
 use crate::secret::Secret;
 use crate::sign::hmac_sha256;
 
-use super::{Dialect, Envelope, NameSpelling, RenderError, Sending, Signature, Signing};
+use super::{Dialect, Envelope, Limits, NameSpelling, RenderError, Sending, Signature, Signing};
 
 /// The format.
 pub(super) struct Peridio;
 
 /// The type of its test events.
 const TEST_FIRE: &str = "webhook.test_fire";
+
+/// What every resource name begins with; an organization's has its id behind it.
+const ORGANIZATION_PRN: &str = "prn:1:";
 
 /// What is spelled with a hyphen, and what with underscores.
 const SPELLINGS: &[(&str, &str)] = &[
@@ -41,12 +44,27 @@ pub fn spell(event_type: &str, spelling: NameSpelling) -> &str {
 
 /// A resource name: `prn:1:<organization>:<kind>:<id>`.
 pub fn prn(organization: &str, kind: &str, id: &str) -> String {
-    format!("prn:1:{organization}:{kind}:{id}")
+    format!("{ORGANIZATION_PRN}{organization}:{kind}:{id}")
 }
 
 /// A webhook's resource name.
 pub fn webhook_prn(organization: &str, id: SubscriptionId) -> String {
     prn(organization, "webhook", &id.to_string())
+}
+
+/// The organization and the id that a webhook's resource name holds.
+pub fn read_webhook_prn(prn: &str) -> Option<(&str, &str)> {
+    prn.strip_prefix(ORGANIZATION_PRN)?.rsplit_once(":webhook:")
+}
+
+/// An organization's resource name.
+pub fn organization_prn(organization: &str) -> String {
+    format!("{ORGANIZATION_PRN}{organization}")
+}
+
+/// The organization that an organization's resource name holds.
+pub fn read_organization_prn(prn: &str) -> Option<&str> {
+    prn.strip_prefix(ORGANIZATION_PRN).filter(|organization| !organization.is_empty())
 }
 
 /// An event as Peridio has it; `data` in its own spelling.
@@ -107,6 +125,10 @@ impl Dialect for Peridio {
 
     fn is_success(&self, status: u16) -> bool {
         status == 200
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { url_chars_max: 1028, ..Limits::DEFAULT }
     }
 
     fn always_verifies(&self) -> bool {

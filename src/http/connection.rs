@@ -33,6 +33,10 @@ pub enum Link {
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// An answer with this extension names its request in that header too.
+#[derive(Clone)]
+pub struct RequestIdAlso(pub HeaderName);
+
 /// Names requests: a random word for this process, and a count.
 pub(super) struct RequestIds {
     process: u32,
@@ -116,6 +120,9 @@ async fn answer(shared: &Shared, link: Link, request: ::http::Request<Incoming>)
         }
     };
     tracing::debug!(request_id = ?id, %method, path, status = response.status().as_u16(), "answered");
+    if let Some(RequestIdAlso(name)) = response.extensions_mut().remove() {
+        response.headers_mut().insert(name, id.clone());
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -26,7 +26,7 @@ use serde::Serialize;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use body::{Body, BodyRoom, Held};
-pub use connection::Link;
+pub use connection::{Link, RequestIdAlso};
 pub use guard::{Allowed, allow_origin, check, preflight};
 pub use listener::{BindError, Listeners};
 pub use problem::{Code, Problem};

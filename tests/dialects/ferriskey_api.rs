@@ -164,6 +164,22 @@ async fn header_values_may_be_hidden() {
     assert_eq!(told["errors"][0]["field"], "headers.Authorization");
 }
 
+/// Who may manage webhooks but not see secrets had credentials that the native API
+/// keeps sent to themselves, by changing the endpoint here.
+#[tokio::test]
+async fn credentials_of_the_native_api_do_not_follow_a_changed_endpoint() {
+    let daemon = with_realm(ON).await;
+    let made = create(&daemon, "https://a.example/one", &["user.created"]).await;
+    let native = format!("/v1/subscriptions/{}", made["id"].as_str().unwrap());
+    let bearer = json!({"authentication": {"type": "bearer", "token": "hush"}});
+    daemon.call("PATCH", &native, bearer).await.expect(200);
+    let body = |url: &str| json!({"endpoint": url, "subscribers": ["user.created"]});
+    let told = daemon.call("PUT", &path(&made), body("https://thief.example/one")).await.expect(422);
+    assert_eq!(told["errors"][0]["field"], "endpoint");
+    daemon.call("PUT", &path(&made), body("https://a.example/two")).await.expect(200);
+    assert_eq!(daemon.get(&native).await.expect(200)["authentication"]["type"], "bearer");
+}
+
 #[tokio::test]
 async fn it_receives_fails_is_disabled_and_comes_back() {
     let daemon = with_realm(ON).await;

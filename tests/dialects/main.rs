@@ -17,6 +17,7 @@ mod ferriskey_api;
 mod formats;
 mod hostile;
 mod pdk_api;
+mod peridio_api;
 mod vectors;
 
 use hmac::{Hmac, KeyInit, Mac};

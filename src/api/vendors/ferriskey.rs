@@ -17,7 +17,7 @@ use super::super::call::{Call, not_found};
 use super::super::manage;
 use super::super::route::Route;
 use super::super::subscription_json::{Draft, Keeper, Refusal, WantedSecret};
-use super::{Vendor, found, is_https, listed, organization_of_path, route};
+use super::{Vendor, found, is_https, listed, moves_credentials, organization_of_path, route};
 
 /// See [`Vendor`].
 pub(super) const VENDOR: Vendor = Vendor {
@@ -101,6 +101,8 @@ fn read(call: &Call, body: &Map<String, Value>, base: Settings, previous: Option
         faults.add("url", "must not be empty");
     } else if !is_https(&url) {
         faults.add("url", "must begin with https://");
+    } else if previous.is_some_and(|previous| moves_credentials(&previous.settings, &url, true)) {
+        faults.add("url", "leads elsewhere, and credentials were set for where it led: change it by /v1");
     }
     let previous = previous.map(|previous| &previous.settings);
     let mut keeper = Keeper::new(previous, &url);

@@ -8,6 +8,7 @@
 mod blynk;
 mod ferriskey;
 mod pdk;
+mod peridio;
 mod quota;
 
 pub use quota::Quotas;
@@ -20,9 +21,10 @@ use crate::auth::Role;
 use crate::dialect::{ApiOptions, Options};
 use crate::http::{Method, Problem, Response};
 use crate::input::Faults;
-use crate::model::{DEFAULT_ORGANIZATION, Fault, Format, LaneStats, Name, Subscription};
+use crate::model::{Authentication, DEFAULT_ORGANIZATION, Fault, Format, LaneStats, Name, Settings, Subscription};
 
 use super::call::{Call, not_found};
+use super::mask::{is_credential, is_same_endpoint};
 use super::route::{Accepted, Access, Handler, Parameter, Route};
 use super::subscription_json::{Draft, Refusal, parse, show};
 
@@ -43,7 +45,7 @@ pub(super) struct Vendor {
 }
 
 /// Every vendor.
-const VENDORS: &[&Vendor] = &[&pdk::VENDOR, &blynk::VENDOR, &ferriskey::VENDOR];
+const VENDORS: &[&Vendor] = &[&peridio::VENDOR, &pdk::VENDOR, &blynk::VENDOR, &ferriskey::VENDOR];
 
 /// The vendor whose API a path is of.
 pub(super) fn of(path: &str) -> Option<&'static Vendor> {
@@ -143,6 +145,16 @@ fn parse_translated(
 /// Whether a URL is what vendors' APIs take, whatever `allow_http` says.
 fn is_https(url: &str) -> bool {
     url.get(..8).is_some_and(|beginning| beginning.eq_ignore_ascii_case("https://"))
+}
+
+/// Whether writing `url` over `previous` would send credentials somewhere new that
+/// only the native API shows and writes. `has_headers`: so does the vendor's API
+/// those of headers.
+fn moves_credentials(previous: &Settings, url: &str, has_headers: bool) -> bool {
+    let has_credentials = previous.authentication != Authentication::None
+        || previous.tls.client_key_pem.is_some()
+        || !has_headers && previous.headers.iter().any(|(name, value)| is_credential(name, value));
+    has_credentials && !is_same_endpoint(&previous.url, url)
 }
 
 /// A route of a vendor's. What it reads and answers is described in
