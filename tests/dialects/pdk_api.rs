@@ -407,3 +407,17 @@ async fn what_only_the_native_api_sets_stays_and_goes_nowhere_else() {
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("headers.X-Api-Key must") && message.contains("authentication.token must"), "{message}");
 }
+
+#[tokio::test]
+async fn a_new_url_is_verified_with_the_secret_that_comes_with_it() {
+    let daemon = with_organization(&format!("{ON}[delivery]\nverify_urls = true\n")).await;
+    let mut receiver = Receiver::answering(|_, nth| Reply::status(if nth == 2 { 500 } else { 200 })).await;
+    let path = create(&daemon, json!({"url": receiver.url, "secret": "first"})).await;
+    assert!(verify_pdk(&receiver.next().await, "first"));
+    let moved = whole(json!({"url": format!("{}/moved", receiver.url), "secret": "second"}));
+    daemon.call("PUT", &path, moved.clone()).await.expect(204);
+    assert!(verify_pdk(&receiver.next().await, "second"));
+    let refused = daemon.call("PUT", &path, with(moved, json!({"url": receiver.url, "secret": "third"}))).await;
+    assert_eq!(refused.expect(400)["message"], "the test event was answered with status 500");
+    assert_eq!(daemon.get(&path).await.expect(200)["secret"], "second", "nothing changed");
+}

@@ -202,17 +202,15 @@ fn read(
     if fields.string("url").is_some_and(|url| !is_https(url)) {
         fields.fault("url", "must begin with https://");
     }
-    for (ours, theirs) in [("url", "url"), ("method", "method"), ("failure_limit", chosen::FAILURE_LIMIT)] {
+    for (ours, theirs) in
+        [("name", "name"), ("url", "url"), ("method", "method"), ("failure_limit", chosen::FAILURE_LIMIT)]
+    {
         native.extend(given(theirs).map(|value| (ours.to_owned(), value.clone())));
     }
     // Null takes these away.
-    for (ours, theirs) in [
-        ("name", "name"),
-        ("body", "body"),
-        ("form", chosen::FORM),
-        ("query", chosen::QUERY),
-        ("headers", chosen::HEADERS),
-    ] {
+    for (ours, theirs) in
+        [("body", "body"), ("form", chosen::FORM), ("query", chosen::QUERY), ("headers", chosen::HEADERS)]
+    {
         native.extend(body.get(theirs).map(|value| (ours.to_owned(), value.clone())));
     }
     native.extend(body.get(chosen::RECEIVERS).map(|users| ("notify".to_owned(), in_text(users))));

@@ -140,8 +140,9 @@ impl Trigger {
             }
         }
         for (member, value) in data {
-            let is_own = self.members.iter().any(|(own, _)| own == member);
-            if !value.is_null() && !is_own && !(self.has_condition && member == chosen::CONDITION) {
+            let is_own =
+                self.members.iter().any(|(own, _)| own == member) || self.has_condition && member == chosen::CONDITION;
+            if !value.is_null() && !is_own {
                 fault(member, format!("is not for the trigger {}", self.name));
             }
         }
