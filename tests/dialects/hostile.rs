@@ -58,8 +58,8 @@ async fn a_value_of_a_megabyte_arrives_whole() {
     let daemon = daemon("").await;
     let mut receiver = Receiver::start().await;
     daemon.subscribe(json!({"url": receiver.url, "body": r#"{"x":"{x}"}"#})).await;
-    let value: String = "a\"\\\n😀é".chars().cycle().take(400_000).collect();
-    assert!(value.len() > 500_000);
+    let value: String = "a\"\\\n😀é".chars().cycle().take(700_000).collect();
+    assert!(value.len() > 1_000_000);
     daemon.publish("any.type", json!({"x": value})).await;
     assert_eq!(receiver.next().await.json(), json!({"x": value}));
     // In a URL it does not fit, so that it is not sent at all.
