@@ -159,9 +159,9 @@ pub const CONNECT_SHARE_MIN: std::time::Duration = std::time::Duration::from_sec
 /// How long the body of an answer is waited for once its head has come.
 pub const RESPONSE_BODY_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Idle connections kept to all receivers.
-pub const IDLE_CONNECTIONS_MAX: usize = 512;
+pub const IDLE_CONNECTIONS_MAX: usize = 1024;
 /// Idle connections kept to one receiver.
-pub const IDLE_CONNECTIONS_PER_ENDPOINT_MAX: usize = 64;
+pub const IDLE_CONNECTIONS_PER_ENDPOINT_MAX: usize = 256;
 /// How often idle connections are looked through, at most.
 pub const IDLE_SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Prepared TLS configurations; each holds its own copy of the trusted authorities.

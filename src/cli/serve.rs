@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::{Failure, on_runtime};
 use crate::config::{Loaded, environment};
 use crate::{app, log};
@@ -35,9 +37,20 @@ impl ConfigFile {
     }
 }
 
+/// Takes as many open files as the system grants: what shells grant at first is fewer
+/// than connections may be open.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
 /// Serves until told to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
     log::init(&loaded.config.log);
+    raise_open_files();
     on_runtime(async { app::run(loaded).await.map_err(|error| Failure::failed(error.to_string())) })
 }

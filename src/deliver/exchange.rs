@@ -109,7 +109,8 @@ impl Client {
                 Sent::Failed(error) => return Err(explain(&error)),
             }
         }
-        let mut connection = self.connect(outbound, endpoint, rules).await?;
+        // Boxed, because it is rare and large: every attempt would carry its size.
+        let mut connection = Box::pin(self.connect(outbound, endpoint, rules)).await?;
         match connection.send(message).await {
             Sent::Answered(response) => Ok((connection, response)),
             Sent::Unsent(_, error) => Err(explain(&connection.why(error).await)),

@@ -224,7 +224,8 @@ impl Client {
             Authentication::OAuth2 { token_url, client_id, client_secret, scope, audience } => {
                 let (scope, audience) = (scope.as_deref(), audience.as_deref());
                 let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
-                return self.attempt_with_token(call, headers, &credentials, deadline).await;
+                // Boxed as connecting is: most attempts need no token.
+                return Box::pin(self.attempt_with_token(call, headers, &credentials, deadline)).await;
             }
         };
         self.exchange(outbound(call, headers, authorization, deadline)).await

@@ -125,16 +125,15 @@ impl Pool {
         let now = Instant::now();
         let mut state = self.state();
         let list = state.idle.get_mut(endpoint)?;
-        let before = list.len();
-        list.retain(|idle| idle.is_alive(now));
-        let position = list.iter().rposition(|idle| admits(idle.connection.address));
-        let found = position.and_then(|position| list.remove(position));
-        let (after, is_empty) = (list.len(), list.is_empty());
-        if is_empty {
+        // From the end, so that the others are not looked at: what died among them
+        // goes with the next sweep.
+        let position = list.iter().rposition(|idle| idle.is_alive(now) && admits(idle.connection.address))?;
+        let found = list.remove(position)?;
+        if list.is_empty() {
             state.idle.remove(endpoint);
         }
-        state.count -= before - after;
-        found.map(|idle| idle.connection)
+        state.count -= 1;
+        Some(found.connection)
     }
 
     /// Keeps `connection` for `keep_alive`. Where there is no room, the one that
