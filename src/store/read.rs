@@ -9,12 +9,12 @@ use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, Ter
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
-use super::StoreError;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
 use super::settings;
 use super::tables::*;
+use super::{StoreError, passed_over};
 
 /// The tables that deliveries are read from.
 struct Tables {
@@ -101,7 +101,8 @@ pub(super) fn event(database: &Database, id: EventId) -> Result<Option<EventDeta
     let (event, matched) = decode_event(id, row.value())?;
     let mut deliveries = Vec::new();
     for lane in tables.lanes_of(id, &matched)? {
-        deliveries.extend(tables.delivery(id.delivery(Lane(lane)), &matched)?);
+        let delivery = id.delivery(Lane(lane));
+        deliveries.extend(passed_over(tables.delivery(delivery, &matched), delivery)?.flatten());
     }
     Ok(Some(EventDetail { event, deliveries }))
 }
@@ -156,7 +157,7 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
         let (key, value) = row?;
         let id = EventId::from_key(*key.value());
         last = Some(id);
-        let summary = decode_event_summary(value.value())?;
+        let Some(summary) = passed_over(decode_event_summary(value.value()), id)? else { continue };
         if is_of(query.organizations.as_deref(), summary.organization)
             && is_type(query.event_type.as_ref(), summary.event_type)
         {
@@ -205,9 +206,10 @@ pub(super) fn deliveries(
     for row in tables.event.range::<&[u8; 12]>(&from..&until)?.rev() {
         let (key, value) = row?;
         let event = EventId::from_key(*key.value());
-        let summary = decode_event_summary(value.value())?;
         seen += 1;
-        if is_type(query.event_type.as_ref(), summary.event_type) {
+        if let Some(summary) = passed_over(decode_event_summary(value.value()), event)?
+            && is_type(query.event_type.as_ref(), summary.event_type)
+        {
             let lanes = match query.lane {
                 Some(lane) => vec![lane.0],
                 None => tables.lanes_of(event, &summary.lanes)?,
@@ -228,7 +230,8 @@ pub(super) fn deliveries(
                 if !is_of(query.organizations.as_deref(), &owner) {
                     continue;
                 }
-                let Some(delivery) = tables.delivery(id, &summary.lanes)? else { continue };
+                let delivery = passed_over(tables.delivery(id, &summary.lanes), id)?.flatten();
+                let Some(delivery) = delivery else { continue };
                 if query.state.is_none_or(|state| delivery.state == state) {
                     let event_type = Name::from(summary.event_type);
                     page.rows.push(ListedDelivery { delivery, event_type, organization });
@@ -272,7 +275,8 @@ pub(super) fn audit(
             page.next = page.rows.last().map(|entry: &AuditEntry| entry.sequence);
             break;
         }
-        page.rows.push(settings::read_audit(sequence.value(), value.value())?);
+        let (sequence, read) = (sequence.value(), settings::read_audit(sequence.value(), value.value()));
+        page.rows.extend(passed_over(read, format_args!("audit entry {sequence}"))?);
     }
     Ok(page)
 }
@@ -323,7 +327,7 @@ pub(super) fn pending(
         }
         let (key, value) = row?;
         let (_, place) = pending_from_key(key.value());
-        heads.push(decode_pending(place, value.value())?);
+        heads.extend(passed_over(decode_pending(place, value.value()), place.1.delivery(lane))?);
     }
     Ok((heads, true))
 }
@@ -348,10 +352,11 @@ pub(super) fn oldest_pending(
         if seen == PAGE_SCAN_MAX {
             return Ok((None, Some(here)));
         }
-        let summary = decode_event_summary(value.value())?;
+        let Some(summary) = passed_over(decode_event_summary(value.value()), here)? else { continue };
         let mut oldest = None;
         for lane in tables.lanes_of(here, &summary.lanes)? {
-            if let Some(delivery) = tables.delivery(here.delivery(Lane(lane)), &summary.lanes)?
+            let id = here.delivery(Lane(lane));
+            if let Some(delivery) = passed_over(tables.delivery(id, &summary.lanes), id)?.flatten()
                 && delivery.state == DeliveryState::Pending
             {
                 oldest = Some(oldest.map_or(delivery.opened_at, |at: Timestamp| at.min(delivery.opened_at)));

@@ -19,7 +19,7 @@ use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
 use super::writer::Command;
-use super::{OpenError, Options, Settle, StoreError, records, settings, tables};
+use super::{OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
 
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,24 +145,32 @@ impl Shared {
         let mut registry = Registry::with_catalog();
         for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
             let (key, value) = row?;
-            registry.put_organization(settings::read_organization(key.value(), value.value())?);
+            let (id, read) = (key.value(), settings::read_organization(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("organization {id}"))? {
+                registry.put_organization(it);
+            }
         }
         for row in transaction.open_table(tables::SOURCE)?.iter()? {
             let (key, value) = row?;
-            registry.put_source(settings::read_source(key.value(), value.value())?);
+            let (id, read) = (key.value(), settings::read_source(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("source {id}"))? {
+                registry.put_source(it);
+            }
         }
         for row in transaction.open_table(tables::EVENT_TYPE)?.iter()? {
             let (key, value) = row?;
-            registry.put_event_type(settings::read_event_type(key.value(), value.value())?);
+            let (name, read) = (key.value(), settings::read_event_type(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("event type {name}"))? {
+                registry.put_event_type(it);
+            }
         }
         for row in transaction.open_table(tables::ENDED)?.iter()? {
             let (key, value) = row?;
-            let ended = settings::read_ended(value.value())?;
-            registry.put_ended(
-                tables::ended_lane(key.value()),
-                SubscriptionId(ended.id),
-                Name::from(ended.organization),
-            );
+            let lane = tables::ended_lane(key.value());
+            let ended = passed_over(settings::read_ended(value.value()), format_args!("ended subscription {lane}"))?;
+            if let Some(it) = ended {
+                registry.put_ended(lane, SubscriptionId(it.id), Name::from(it.organization));
+            }
         }
         if registry.organization(DEFAULT_ORGANIZATION).is_none() {
             let id = Name::from(DEFAULT_ORGANIZATION);
@@ -177,13 +185,19 @@ impl Shared {
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;
             let lane = Lane(key.value());
-            registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
-            let mut counted = match (in_memory.get(&lane), stats.get(lane.0)?) {
-                (Some(known), _) => known.clone(),
-                (None, Some(row)) => records::decode_stats(row.value())?,
-                (None, None) => LaneStats::default(),
+            let read = settings::read_subscription(lane, value.value());
+            let Some(subscription) = passed_over(read, format_args!("subscription {lane}"))? else { continue };
+            registry.put_subscription(Arc::new(subscription));
+            let known = match (in_memory.get(&lane), stats.get(lane.0)?) {
+                (Some(known), _) => Some(known.clone()),
+                (None, Some(row)) => {
+                    passed_over(records::decode_stats(row.value()), format_args!("counters of subscription {lane}"))?
+                }
+                (None, None) => Some(LaneStats::default()),
             };
-            if needs_count(lane) {
+            let is_in_doubt = known.is_none() || needs_count(lane);
+            let mut counted = known.unwrap_or_default();
+            if is_in_doubt {
                 let (first, last) = tables::lane_bounds(lane);
                 counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
             }

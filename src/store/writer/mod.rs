@@ -34,7 +34,7 @@ use super::command::*;
 use super::job::{Job, JobKind};
 use super::records::encode_stats;
 use super::tables::*;
-use super::{Notice, OpenError, Room, Settle, Shared, StoreError, purge, schema};
+use super::{Notice, OpenError, Room, Settle, Shared, StoreError, passed_over, purge, schema};
 
 use effects::Effects;
 
@@ -139,8 +139,9 @@ impl Writer {
         self.jobs.clear();
         for row in transaction.open_table(JOB)?.iter()? {
             let (key, value) = row?;
-            self.jobs.push_back((key.value(), Job::decode(value.value())?));
             self.next_job = self.next_job.max(key.value() + 1);
+            let job = passed_over(Job::decode(value.value()), format_args!("job {}", key.value()))?;
+            self.jobs.extend(job.map(|job| (key.value(), job)));
         }
         // Where the commit that was to end a job failed and yet reached the disk,
         // nothing else answers who waits for it.
