@@ -138,8 +138,8 @@ impl Job {
             && registry.lane(self.lane()).is_some_and(|subscription| hears_operational_events(subscription))
         {
             for head in &meant {
-                let row = hot.event.get(&head.event.to_key())?;
-                let event = row.as_ref().map(|row| decode_event_summary(row.value())).transpose()?;
+                let Some(row) = hot.event.get(&head.event.to_key())? else { continue };
+                let event = passed_over(decode_event_summary(row.value()), head.event)?;
                 *operational += u64::from(event.is_some_and(|it| it.event_type.starts_with(OPERATIONAL_PREFIX)));
             }
         }
