@@ -244,6 +244,9 @@ impl Writer {
     fn housekeep(&mut self) {
         let Some(database) = self.shared.database() else { return };
         self.step_job(database.clone());
+        if self.shared.database().is_none() {
+            return;
+        }
         let now = self.now();
         let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {
