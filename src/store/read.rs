@@ -182,8 +182,11 @@ pub(super) fn creation(
     let creations = transaction.open_table(CREATION)?;
     for day in idempotency_days(keyed_at) {
         let row = idempotency_key(day, organization, KeyKind::Given, key);
-        if let Some(row) = creations.get(row.as_slice())? {
-            return Ok(Some(settings::read_creation(row.value())?).filter(|first| first.is_known(keyed_at)));
+        let Some(row) = creations.get(row.as_slice())? else { continue };
+        let first = passed_over(settings::read_creation(row.value()), "an idempotency key")?;
+        // The key may have been used anew since an earlier use was forgotten.
+        if let Some(first) = first.filter(|first| first.is_known(keyed_at)) {
+            return Ok(Some(first));
         }
     }
     Ok(None)
