@@ -182,13 +182,19 @@ impl Engine {
     }
 
     /// Says of every lane how it is to run: at the start, after a reload, and when
-    /// the store is back.
+    /// the store is back. A lane that is no more goes: where the commit of its end
+    /// was in doubt, nothing else tells of it.
     fn set_all_lanes(&mut self) {
         let config = self.config.current();
         self.scheduler.set_capacity(Capacity { concurrency_total: config.delivery.concurrency_total });
         let subscriptions: Vec<Arc<Subscription>> = self.store.registry().subscriptions().cloned().collect();
-        for subscription in subscriptions {
-            self.set_lane(&subscription, &config);
+        for subscription in &subscriptions {
+            self.set_lane(subscription, &config);
+        }
+        let known: HashSet<Lane> = subscriptions.iter().map(|subscription| subscription.number).collect();
+        let gone: Vec<Lane> = self.scheduler.lanes().filter(|lane| !known.contains(lane)).collect();
+        for lane in gone {
+            self.remove_lane(lane);
         }
     }
 
@@ -199,6 +205,11 @@ impl Engine {
         let consecutive_failures = self.store.stats(lane).consecutive_failures;
         let settings = Box::new(lane_settings(subscription, config));
         self.step(Input::LaneSet { lane, settings, consecutive_failures, has_backlog }, None);
+    }
+
+    fn remove_lane(&mut self, lane: Lane) {
+        self.performer.forget(lane);
+        self.step(Input::LaneRemoved(lane), None);
     }
 
     fn hear(&mut self, notice: Notice) {
@@ -224,10 +235,7 @@ impl Engine {
                 let config = self.config.current();
                 self.set_lane(&subscription, &config);
             }
-            Notice::LaneRemoved(lane) => {
-                self.performer.forget(lane);
-                self.step(Input::LaneRemoved(lane), None);
-            }
+            Notice::LaneRemoved(lane) => self.remove_lane(lane),
             Notice::OverShare(organization) => self.relieve(&organization),
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
