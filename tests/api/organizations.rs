@@ -112,6 +112,16 @@ async fn an_organization_in_use_is_not_ended() {
     daemon.call("DELETE", "/v1/organizations/acme", Value::Null).await.expect(204);
 }
 
+/// `default` was ended like any other, events that name no organization were
+/// refused, and at the next start it was back.
+#[tokio::test]
+async fn the_default_organization_cannot_be_ended() {
+    let daemon = Daemon::start().await;
+    let path = "/v1/organizations/default";
+    daemon.call("DELETE", path, Value::Null).await.refused(409, "default_organization");
+    daemon.get(path).await.expect(200);
+}
+
 #[tokio::test]
 async fn moving_an_organization_changes_later_events_only() {
     let daemon = Daemon::start().await;
