@@ -341,33 +341,27 @@ pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> 
     Ok((transaction.open_table(EVENT)?.len()?, transaction.open_table(PENDING)?.len()?))
 }
 
-/// Looks for the oldest event that has a pending delivery, from `from` on, over at
-/// most [`PAGE_SCAN_MAX`] events. Answers since when it is, or where to go on; neither:
-/// there is none.
-pub(super) fn oldest_pending(
-    database: &Database,
-    from: EventId,
-) -> Result<(Option<Timestamp>, Option<EventId>), StoreError> {
-    let tables = Tables::open(database)?;
-    for (seen, row) in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.enumerate() {
-        let (key, value) = row?;
-        let here = EventId::from_key(*key.value());
-        if seen == PAGE_SCAN_MAX {
-            return Ok((None, Some(here)));
+/// Looks at up to [`PAGE_SCAN_MAX`] pending rows, where there are more at the first
+/// of each of the `lanes` that have any: those are the oldest of their lane, but for
+/// what was tried before and is due later.
+pub(super) fn oldest_pending(database: &Database, lanes: usize) -> Result<OldestPending, StoreError> {
+    let pending = database.begin_read()?.open_table(PENDING)?;
+    let is_exact = pending.len()? <= PAGE_SCAN_MAX as u64;
+    let of_each = if is_exact { PAGE_SCAN_MAX } else { (PAGE_SCAN_MAX / lanes.max(1)).max(1) };
+    let (mut at, mut seen, mut from) = (None, 0, lane_bounds(Lane(0)).0);
+    while seen < PAGE_SCAN_MAX
+        && let Some(first) = pending.range::<&[u8; 24]>(&from..)?.next()
+    {
+        let (lane, _) = pending_from_key(first?.0.value());
+        for row in pending.range::<&[u8; 24]>(&from..=&lane_bounds(lane).1)?.take(of_each) {
+            let (key, value) = row?;
+            seen += 1;
+            let (_, place) = pending_from_key(key.value());
+            let head = passed_over(decode_pending(place, value.value()), place.1.delivery(lane))?;
+            at = at.into_iter().chain(head.map(|head| head.opened_at)).min();
         }
-        let Some(summary) = passed_over(decode_event_summary(value.value()), here)? else { continue };
-        let mut oldest = None;
-        for lane in tables.lanes_of(here, &summary.lanes)? {
-            let id = here.delivery(Lane(lane));
-            if let Some(delivery) = passed_over(tables.delivery(id, &summary.lanes), id)?.flatten()
-                && delivery.state == DeliveryState::Pending
-            {
-                oldest = Some(oldest.map_or(delivery.opened_at, |at: Timestamp| at.min(delivery.opened_at)));
-            }
-        }
-        if oldest.is_some() {
-            return Ok((oldest, Some(here)));
-        }
+        let Some(next) = lane.0.checked_add(1) else { break };
+        from = lane_bounds(Lane(next)).0;
     }
-    Ok((None, None))
+    Ok(OldestPending { at, is_exact })
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use crate::config::Retention;
-use crate::id::{EventId, Lane, SubscriptionId};
-use crate::model::{DEFAULT_ORGANIZATION, Head, LaneStats, Name, Organization};
+use crate::id::{Lane, SubscriptionId};
+use crate::model::{DEFAULT_ORGANIZATION, LaneStats, Name, Organization};
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
@@ -32,14 +32,6 @@ pub(super) enum Room {
     Enough,
 }
 
-/// Where to look for the oldest pending delivery.
-pub(super) struct OldestPending {
-    /// No event before this has one.
-    pub(super) from: EventId,
-    /// How often deliveries were opened again: who looked meanwhile found nothing out.
-    pub(super) reopened: u64,
-}
-
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) file: PathBuf,
@@ -52,7 +44,6 @@ pub(super) struct Shared {
     pub(super) counts: Mutex<Counts>,
     pub(super) is_full: AtomicBool,
     pub(super) has_failed: AtomicBool,
-    pub(super) oldest_pending: Mutex<OldestPending>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -88,18 +79,6 @@ impl Shared {
 
     pub(super) fn retention(&self) -> Retention {
         self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
-    }
-
-    pub(super) fn oldest_pending(&self) -> MutexGuard<'_, OldestPending> {
-        self.oldest_pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deliveries were committed as pending again.
-    pub(super) fn reopened(&self, heads: &[Head]) {
-        let Some(oldest) = heads.iter().map(|head| head.event).min() else { return };
-        let mut known = self.oldest_pending();
-        known.from = known.from.min(oldest);
-        known.reopened += 1;
     }
 
     /// How much room the quota and the disk have. What was low stays so until there

@@ -44,24 +44,35 @@ async fn low_storage_is_told_once_an_hour_and_not_for_every_ripple() {
     assert_eq!(world.told(), 2);
 }
 
-/// Only so many events were looked at, and where none of them was pending nothing
-/// seemed to be.
+/// Of the first event with a pending delivery it was told when that was opened, be
+/// it a moment ago, while others had been waiting for days.
 #[tokio::test]
-async fn the_oldest_pending_delivery_is_found_behind_many_events() {
+async fn the_oldest_pending_delivery_is_the_one_that_waits_for_longest() {
     let mut world = World::new();
-    world.publish_many(crate::limits::PAGE_SCAN_MAX + 1).await;
-    let early = world.publish(event("1")).await;
     let lane = world.subscribe(settings()).await.number;
+    let first = world.publish(event("1")).await;
+    world.settle(lane, head(&first), Settlement::Delivered).await;
     world.pass(HOUR);
-    let accepted = world.publish(event("1")).await;
-    assert_eq!(world.store.totals().oldest_pending_at, Some(accepted.id.accepted_at()));
+    let waiting = world.publish(event("2")).await;
+    world.pass(DAY);
+    world.store.reopen("test", first.id.delivery(lane)).await.unwrap();
+    let oldest = world.store.oldest_pending().unwrap();
+    assert_eq!(oldest, OldestPending { at: Some(waiting.id.accepted_at()), is_exact: true });
+}
+
+/// Looking for it went through every event, and through every delivery of each.
+#[tokio::test]
+async fn a_deep_lane_does_not_hide_the_oldest_delivery_of_another() {
+    let mut world = World::new();
+    assert_eq!(world.store.oldest_pending().unwrap(), OldestPending { at: None, is_exact: true });
+    let of = |name: &str| Settings { events: vec![Pattern::parse(name).unwrap()], ..settings() };
+    world.subscribe(of("door.opened")).await;
+    world.subscribe(of("window.opened")).await;
+    let oldest = world.publish(NewEvent { event_type: Name::from("window.opened"), ..event("1") }).await;
     world.pass(HOUR);
-    let window = Window { since: early.id.accepted_at(), until: Timestamp::MAX, events: Vec::new() };
-    let replay = Replay { lane, window, failed: false, delivered: false, missed: true };
-    world.store.replay("test", replay).await.unwrap();
-    let (heads, _) = world.store.pending(lane, None, 1).unwrap();
-    world.settle(lane, heads[0], Settlement::Delivered).await;
-    assert_eq!(world.store.totals().oldest_pending_at, Some(world.clock.now()), "opened again, of an older event");
+    world.publish_many(crate::limits::PAGE_SCAN_MAX).await;
+    let expected = OldestPending { at: Some(oldest.id.accepted_at()), is_exact: false };
+    assert_eq!(world.store.oldest_pending().unwrap(), expected);
 }
 
 fn of_acme(data: &str) -> NewEvent {

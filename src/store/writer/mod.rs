@@ -232,9 +232,6 @@ impl Writer {
         }
         self.shared.counts().apply(&effects.count);
         for notice in effects.notices {
-            if let Notice::Opened(_, heads) = &notice {
-                self.shared.reopened(heads);
-            }
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
         }
