@@ -393,16 +393,16 @@ impl Engine {
         });
     }
 
-    /// An organization is over its share: of its tripped lanes the one with the most
-    /// pending takes no more, so that one dead endpoint does not stop its neighbours.
+    /// An organization is over its share: of its tripped lanes, and of those below it,
+    /// the one that holds the most takes no more and counts no more, so that one dead
+    /// endpoint does not stop its neighbours.
     fn relieve(&mut self, organization: &Name) {
         let tripped: Vec<Lane> = {
             let registry = self.store.registry();
-            let of_it =
-                registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            let of_it = registry.subscriptions_below(organization).filter(|it| it.is_enabled());
             of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
         };
-        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {
+        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending_bytes) {
             self.disable(lane, StatusReason::Backlog, None, false);
         }
     }

@@ -48,8 +48,8 @@ pub enum AcceptError {
         /// The event that has the key.
         first: EventId,
     },
-    /// Its organization's share of the storage is used up.
-    #[error("the organization's share of the storage is used up")]
+    /// Its organization's share of the storage, or that of one above it, is used up.
+    #[error("as much waits to be delivered as the share of the organization, or of one above it, allows")]
     QuotaExceeded,
     /// Its organization does not exist (any more).
     #[error("the organization does not exist")]

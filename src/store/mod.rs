@@ -208,8 +208,8 @@ pub enum Notice {
     LaneSet(Arc<Subscription>),
     /// A subscription ended.
     LaneRemoved(Lane),
-    /// An organization's publishing is refused because its share is used up; told at
-    /// most once a minute of each.
+    /// Publishing to an organization, or to one below it, is refused because its share
+    /// is used up; told at most once a minute of each.
     OverShare(Name),
     /// The store went down.
     Down,
@@ -344,6 +344,12 @@ impl Store {
     /// Bytes of an organization's retained events.
     pub fn organization_bytes(&self, organization: &str) -> u64 {
         self.shared.counts().bytes_of(organization)
+    }
+
+    /// Bytes of the events that wait in the enabled lanes of an organization and of
+    /// those below it: what its share limits.
+    pub fn pending_bytes(&self, registry: &Registry, organization: &Name) -> u64 {
+        self.shared.pending_bytes(registry, organization)
     }
 
     /// Whether the store takes writes.

@@ -73,6 +73,14 @@ impl Shared {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of the events that wait in the enabled lanes of an organization and of
+    /// those below it: what its share limits. One that waits in two counts twice.
+    pub(super) fn pending_bytes(&self, registry: &Registry, organization: &Name) -> u64 {
+        let lanes = self.lanes();
+        let enabled = registry.subscriptions_below(organization).filter(|subscription| subscription.is_enabled());
+        enabled.filter_map(|subscription| lanes.get(&subscription.number)).map(|stats| stats.pending_bytes).sum()
+    }
+
     pub(super) fn rules(&self) -> Arc<Vec<Rule>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -177,8 +185,15 @@ impl Shared {
             let is_in_doubt = known.is_none() || needs_count(lane);
             let mut counted = known.unwrap_or_default();
             if is_in_doubt {
+                (counted.pending, counted.pending_bytes) = (0, 0);
                 let (first, last) = tables::lane_bounds(lane);
-                counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
+                for row in pending.range::<&[u8; 24]>(&first..=&last)? {
+                    let (key, value) = row?;
+                    let id = tables::pending_from_key(key.value()).1.1.delivery(lane);
+                    let weight_bytes = passed_over(records::decode_weight(value.value()), id)?;
+                    counted.pending += 1;
+                    counted.pending_bytes += u64::from(weight_bytes.unwrap_or(0));
+                }
             }
             lanes.insert(lane, counted);
         }

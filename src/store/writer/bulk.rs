@@ -178,9 +178,9 @@ impl Writer {
                 None => jobs.remove(number)?,
             };
         }
-        effects.opened(job.lane(), step.opened.len());
-        if let Some((count, state)) = step.ended {
-            effects.ended(job.lane(), state, count);
+        match step.ended {
+            Some((count, state)) => effects.ended(job.lane(), state, count, step.moved_bytes),
+            None => effects.opened(job.lane(), step.opened.len() as u64, step.moved_bytes),
         }
         self.commit(transaction, &effects)?;
         Ok((step, effects))

@@ -74,7 +74,7 @@ fn a_step_that_ends_nothing_writes_nothing() {
         let mut hot = Hot::open(&transaction).unwrap();
         let mut minter = Minter::after(None);
         for _ in 0..=PAGE_SCAN_MAX {
-            hot.put_pending(Lane(1), &Head::fresh(minter.mint(clock.now(), 0))).unwrap();
+            hot.put_pending(Lane(1), &Head::fresh(minter.mint(clock.now(), 0)), 0).unwrap();
         }
     }
     transaction.commit().unwrap();
@@ -103,7 +103,7 @@ fn who_waits_for_a_job_that_meets_an_unreadable_event_is_answered() {
         let mut hot = Hot::open(&transaction).unwrap();
         let head = Head::fresh(Minter::after(None).mint(clock.now(), 0));
         hot.event.insert(&head.event.to_key(), &[99][..]).unwrap();
-        hot.put_pending(Lane(1), &head).unwrap();
+        hot.put_pending(Lane(1), &head, 0).unwrap();
     }
     transaction.commit().unwrap();
     let opened_until_ms = clock.now().as_millis();
