@@ -93,6 +93,7 @@ pub struct Registry {
     event_types: BTreeMap<Name, EventType>,
     subscriptions: BTreeMap<Lane, Arc<Subscription>>,
     by_id: HashMap<SubscriptionId, Lane>,
+    by_organization: BTreeSet<(Name, Lane)>,
     ended: HashMap<Lane, (SubscriptionId, Name)>,
     index: HashMap<Owner, Patterns>,
 }
@@ -237,6 +238,12 @@ impl Registry {
         self.subscriptions.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)).map(|(_, it)| it)
     }
 
+    /// The subscriptions of an organization and of those below it.
+    pub fn subscriptions_below(&self, id: &Name) -> impl Iterator<Item = &Arc<Subscription>> {
+        let of = |owner: Name| self.by_organization.range((owner.clone(), Lane(0))..=(owner, Lane(u32::MAX)));
+        self.descendants(id).into_iter().flat_map(of).filter_map(|(_, lane)| self.subscriptions.get(lane))
+    }
+
     /// Makes or replaces an organization.
     pub fn put_organization(&mut self, organization: Organization) {
         self.remove_organization(&organization.id.clone());
@@ -283,6 +290,7 @@ impl Registry {
             }
         }
         self.by_id.insert(subscription.id, subscription.number);
+        self.by_organization.insert((subscription.settings.organization.clone(), subscription.number));
         self.subscriptions.insert(subscription.number, subscription);
     }
 
@@ -290,6 +298,7 @@ impl Registry {
     pub fn remove_subscription(&mut self, lane: Lane) {
         let Some(subscription) = self.subscriptions.remove(&lane) else { return };
         self.by_id.remove(&subscription.id);
+        self.by_organization.remove(&(subscription.settings.organization.clone(), lane));
         for owner in owners(&subscription) {
             let Some(patterns) = self.index.get_mut(&owner) else { continue };
             for pattern in patterns_of(&subscription.settings).iter() {

@@ -73,6 +73,7 @@ impl From<ChangeError> for Problem {
                 &format!("would make the tree deeper than {} levels", crate::limits::ORGANIZATION_DEPTH_MAX),
             ),
             ChangeError::InUse(_) => problem(Code::InUse),
+            ChangeError::DefaultOrganization => problem(Code::DefaultOrganization),
             ChangeError::EventsRetained => problem(Code::EventsRetained),
             ChangeError::ForeignSource(source) => {
                 fault("scope", &format!("names the source {source}, which is not of the subscription's organization"))
@@ -118,6 +119,7 @@ mod tests {
             (Problem::from(ChangeError::UnknownOrganization("parent")), 422, "validation_failed"),
             (Problem::from(ChangeError::Cycle), 422, "validation_failed"),
             (Problem::from(ChangeError::InUse("sources")), 409, "in_use"),
+            (Problem::from(ChangeError::DefaultOrganization), 409, "default_organization"),
             (Problem::from(ChangeError::EventsRetained), 409, "events_retained"),
             (Problem::from(AcceptError::QuotaExceeded), 429, "quota_exceeded"),
             (Problem::from(ChangeError::Ended), 410, "gone"),

@@ -42,7 +42,7 @@ pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
 
 /// `GET /v1/stats`
 pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
-    let totals = call.read(|store| Ok(store.totals())).await?;
+    let (totals, oldest_pending) = call.read(|store| Ok((store.totals(), store.oldest_pending()?))).await?;
     let registry = call.registry();
     let count = |status: Status| registry.subscriptions().filter(|subscription| subscription.status == status).count();
     let subscriptions: Map<String, Value> =
@@ -57,7 +57,8 @@ pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
                 "failed": totals.failed,
                 "cancelled": totals.cancelled,
             },
-            "oldest_pending_at": totals.oldest_pending_at.map(|at| at.to_string()),
+            "oldest_pending_at": oldest_pending.at.map(|at| at.to_string()),
+            "oldest_pending_is_exact": oldest_pending.is_exact,
             "subscriptions": subscriptions,
             "organizations": registry.organizations().count(),
             "sources": registry.sources().count(),

@@ -7,6 +7,7 @@ use crate::http::{self, Code, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::limits::NAME_CHARS_MAX;
 use crate::model::{Fault, Name, Organization};
+use crate::registry::Registry;
 use crate::store::command::{Change, Changed};
 
 use super::call::{Call, not_found, page, take_page};
@@ -22,7 +23,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         .filter(|organization| after.as_deref().is_none_or(|after| *organization.id > *after))
         .filter(|organization| call.caller.reaches(&registry, &organization.id));
     let (rows, next) = take_page(reached, call.query.limit(), |organization| organization.id.to_string());
-    Ok(page(rows.into_iter().map(|it| show(&call, it)).collect(), next))
+    Ok(page(rows.into_iter().map(|it| show(&call, &registry, it)).collect(), next))
 }
 
 /// `GET /v1/organizations/{id}`
@@ -57,7 +58,7 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<Given, Problem> {
     let faults = Faults::new();
     faults.extend(id_fault("id", id));
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["id", "live_bytes", "created_at", "updated_at"]);
+    fields.ignore(&["id", "pending_bytes", "live_bytes", "created_at", "updated_at"]);
     let name = line(&fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
     let parent = id_field(&fields, "parent").map(Name::from);
     let bytes_max = read_share(&fields);
@@ -138,18 +139,19 @@ fn answer(call: &Call, status: StatusCode) -> Result<Response, Problem> {
     let registry = call.registry();
     match registry.organization(call.id()) {
         Some(organization) if call.caller.reaches(&registry, call.id()) => {
-            Ok(http::json(status, &show(call, organization)))
+            Ok(http::json(status, &show(call, &registry, organization)))
         }
         _ => Err(not_found("organization")),
     }
 }
 
-fn show(call: &Call, organization: &Organization) -> Value {
+fn show(call: &Call, registry: &Registry, organization: &Organization) -> Value {
     json!({
         "id": organization.id.as_ref(),
         "name": organization.name,
         "parent": organization.parent.as_deref(),
         "max_bytes": organization.bytes_max,
+        "pending_bytes": call.state.store.pending_bytes(registry, &organization.id),
         "live_bytes": call.state.store.organization_bytes(&organization.id),
         "created_at": organization.created_at.to_string(),
         "updated_at": organization.updated_at.to_string(),

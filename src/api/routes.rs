@@ -216,7 +216,7 @@ fn catalog_routes() -> Vec<Route> {
             ORGANIZATION,
             Access::Role(Manage),
             "deleteOrganization",
-            "Ends an organization that has no children, sources or subscriptions",
+            "Ends an organization that has no children, sources or subscriptions; default stays",
             |call| Box::pin(organizations::delete(call)),
         ),
         get(

@@ -186,13 +186,19 @@ impl Engine {
     }
 
     /// Says of every lane how it is to run: at the start, after a reload, and when
-    /// the store is back.
+    /// the store is back. A lane that is no more goes: where the commit of its end
+    /// was in doubt, nothing else tells of it.
     fn set_all_lanes(&mut self) {
         let config = self.config.current();
         self.scheduler.set_capacity(Capacity { concurrency_total: config.delivery.concurrency_total });
         let subscriptions: Vec<Arc<Subscription>> = self.store.registry().subscriptions().cloned().collect();
-        for subscription in subscriptions {
-            self.set_lane(&subscription, &config);
+        for subscription in &subscriptions {
+            self.set_lane(subscription, &config);
+        }
+        let known: HashSet<Lane> = subscriptions.iter().map(|subscription| subscription.number).collect();
+        let gone: Vec<Lane> = self.scheduler.lanes().filter(|lane| !known.contains(lane)).collect();
+        for lane in gone {
+            self.remove_lane(lane);
         }
     }
 
@@ -203,6 +209,12 @@ impl Engine {
         let consecutive_failures = self.store.stats(lane).consecutive_failures;
         let settings = Box::new(lane_settings(subscription, config));
         self.step(Input::LaneSet { lane, settings, consecutive_failures, has_backlog }, None);
+    }
+
+    fn remove_lane(&mut self, lane: Lane) {
+        self.fetched.forget(lane);
+        self.performer.forget(lane);
+        self.step(Input::LaneRemoved(lane), None);
     }
 
     fn hear(&mut self, notice: Notice) {
@@ -228,11 +240,7 @@ impl Engine {
                 let config = self.config.current();
                 self.set_lane(&subscription, &config);
             }
-            Notice::LaneRemoved(lane) => {
-                self.fetched.forget(lane);
-                self.performer.forget(lane);
-                self.step(Input::LaneRemoved(lane), None);
-            }
+            Notice::LaneRemoved(lane) => self.remove_lane(lane),
             Notice::OverShare(organization) => self.relieve(&organization),
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
@@ -394,16 +402,16 @@ impl Engine {
         });
     }
 
-    /// An organization is over its share: of its tripped lanes the one with the most
-    /// pending takes no more, so that one dead endpoint does not stop its neighbours.
+    /// An organization is over its share: of its tripped lanes, and of those below it,
+    /// the one that holds the most takes no more and counts no more, so that one dead
+    /// endpoint does not stop its neighbours.
     fn relieve(&mut self, organization: &Name) {
         let tripped: Vec<Lane> = {
             let registry = self.store.registry();
-            let of_it =
-                registry.subscriptions().filter(|it| it.is_enabled() && it.settings.organization == *organization);
+            let of_it = registry.subscriptions_below(organization).filter(|it| it.is_enabled());
             of_it.map(|it| it.number).filter(|lane| self.scheduler.is_tripped(*lane)).collect()
         };
-        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending) {
+        if let Some(lane) = tripped.into_iter().max_by_key(|lane| self.store.stats(*lane).pending_bytes) {
             self.disable(lane, StatusReason::Backlog, None, false);
         }
     }

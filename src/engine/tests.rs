@@ -178,3 +178,19 @@ async fn what_ended_before_a_stop_is_not_cut_off() {
         assert_eq!(*code, FailureCode::AddressBlocked);
     }
 }
+
+/// A deletion that was said to have failed, but had reached the disk, left its lane
+/// with the scheduler for ever: nothing told of its end.
+#[tokio::test]
+async fn lanes_that_are_gone_when_the_store_is_back_are_let_go() {
+    let mut world = World::new("10s");
+    let lane = world.subscribe(Settings::sample()).await;
+    world.hear_all();
+    assert!(world.engine.scheduler.knows(lane));
+    let id = world.store.registry().lane(lane).unwrap().id;
+    world.store.change("test", Change::DeleteSubscription { id }).await.unwrap();
+    // That was never told.
+    while world.notices.try_recv().is_ok() {}
+    world.engine.hear(Notice::Up);
+    assert!(!world.engine.scheduler.knows(lane));
+}

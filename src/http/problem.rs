@@ -57,6 +57,8 @@ codes! {
     RequestTimeout = "request_timeout", 408, "The request took too long to arrive";
     /// The entry came with the program.
     BuiltIn = "built_in", 409, "The entry is built in and cannot be changed";
+    /// The organization that is there from the start stays.
+    DefaultOrganization = "default_organization", 409, "The default organization cannot be deleted";
     /// Events of an earlier organization of that id are there.
     EventsRetained = "events_retained", 409, "Events of an earlier organization of this id are still retained";
     /// The same key came with other content before.

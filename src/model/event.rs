@@ -17,7 +17,8 @@ pub struct Organization {
     pub name: String,
     /// The organization above it; a root has none.
     pub parent: Option<Name>,
-    /// Its share: bytes of its retained events at which its publishing is refused.
+    /// Its share: bytes of events that wait in the enabled subscriptions of it and of
+    /// those below it at which publishing to any of these is refused.
     pub bytes_max: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,

@@ -390,6 +390,8 @@ pub struct LaneStats {
     pub last_failure: Option<(Timestamp, super::FailureCode)>,
     /// Deliveries that are pending.
     pub pending: u64,
+    /// Bytes of the events of these.
+    pub pending_bytes: u64,
 }
 
 impl Settings {

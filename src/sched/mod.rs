@@ -249,6 +249,11 @@ impl Scheduler {
         self.lanes.contains_key(&lane)
     }
 
+    /// Every lane that has been set and not removed.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.lanes.keys().copied()
+    }
+
     /// Lanes that are tripped.
     pub fn tripped(&self) -> usize {
         self.tripped

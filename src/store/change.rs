@@ -12,8 +12,8 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
-    EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status, StatusReason,
-    Subscription,
+    DEFAULT_ORGANIZATION, EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source,
+    Status, StatusReason, Subscription,
 };
 use crate::registry::{Registry, TreeError};
 use crate::secret::{MASK, Secret};
@@ -146,6 +146,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         }
         Change::DeleteOrganization { id } => {
             registry.organization(&id).ok_or(ChangeError::NotFound)?;
+            if &*id == DEFAULT_ORGANIZATION {
+                return Err(ChangeError::DefaultOrganization);
+            }
             if let Some(what) = registry.belongings(&id) {
                 return Err(ChangeError::InUse(what));
             }
@@ -241,7 +244,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 Some((status, detail)) => set_status(&mut after, status, StatusReason::Manual, detail, now)?,
                 None => None,
             };
-            if told.is_some() {
+            if before.status != after.status {
                 changes["status"] = json!([before.status.as_str(), after.status.as_str()]);
             }
             let vendors = (!unchanged).then(|| of_vendor(ChangeKind::Updated, &after)).flatten();

@@ -48,8 +48,8 @@ pub enum AcceptError {
         /// The event that has the key.
         first: EventId,
     },
-    /// Its organization's share of the storage is used up.
-    #[error("the organization's share of the storage is used up")]
+    /// Its organization's share of the storage, or that of one above it, is used up.
+    #[error("as much waits to be delivered as the share of the organization, or of one above it, allows")]
     QuotaExceeded,
     /// Its organization does not exist (any more).
     #[error("the organization does not exist")]
@@ -83,7 +83,8 @@ pub enum Change {
         /// Its id.
         id: Name,
     },
-    /// Ends an organization that has no children, sources or subscriptions.
+    /// Ends an organization that has no children, sources or subscriptions, and is not
+    /// [`crate::model::DEFAULT_ORGANIZATION`].
     DeleteOrganization {
         /// Its id.
         id: Name,
@@ -235,6 +236,9 @@ pub enum ChangeError {
     /// Something still belongs to it. Says what.
     #[error("{0} still belong to it")]
     InUse(&'static str),
+    /// Events that name no organization are of this one.
+    #[error("events that name no organization are of this one: it cannot be deleted")]
+    DefaultOrganization,
     /// Events of an organization of that id are retained.
     #[error("events of an earlier organization of this id are still retained")]
     EventsRetained,

@@ -27,6 +27,11 @@ pub(super) struct Hot<'txn> {
     pub(super) bytes: BytesChange,
 }
 
+/// What an event's row takes, as the lanes that it waits in count it.
+fn weight(value: &[u8]) -> u32 {
+    u32::try_from(12 + value.len()).unwrap_or(u32::MAX)
+}
+
 fn size(key: usize, value: &[u8]) -> i64 {
     i64::try_from(key + value.len()).unwrap_or(i64::MAX)
 }
@@ -43,11 +48,12 @@ impl<'txn> Hot<'txn> {
         })
     }
 
-    pub(super) fn put_event(&mut self, event: &Event, lanes: &[u32]) -> Result<(), StoreError> {
+    /// Answers what the event weighs.
+    pub(super) fn put_event(&mut self, event: &Event, lanes: &[u32]) -> Result<u32, StoreError> {
         let value = encode_event(event, lanes)?;
         self.bytes.event(&event.organization, size(12, &value));
         self.event.insert(&event.id.to_key(), value.as_slice())?;
-        Ok(())
+        Ok(weight(&value))
     }
 
     pub(super) fn put_idempotency(&mut self, key: &[u8], event: EventId, content: [u8; 16]) -> Result<(), StoreError> {
@@ -57,8 +63,8 @@ impl<'txn> Hot<'txn> {
         Ok(())
     }
 
-    pub(super) fn put_pending(&mut self, lane: Lane, head: &Head) -> Result<(), StoreError> {
-        let value = encode_pending(head)?;
+    pub(super) fn put_pending(&mut self, lane: Lane, head: &Head, weight_bytes: u32) -> Result<(), StoreError> {
+        let value = encode_pending(head, weight_bytes)?;
         self.bytes.live += size(24, &value);
         if let Some(old) = self.pending.insert(&pending_key(lane, head.key()), value.as_slice())? {
             self.bytes.live -= size(24, old.value());
@@ -66,15 +72,12 @@ impl<'txn> Hot<'txn> {
         Ok(())
     }
 
-    /// Takes a pending row away. Answers whether it was there.
-    pub(super) fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<bool, StoreError> {
-        match self.pending.remove(&pending_key(lane, key))? {
-            Some(old) => {
-                self.bytes.live -= size(24, old.value());
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+    /// Takes a pending row away. Answers what its event weighs; none: it was not there.
+    fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<Option<u32>, StoreError> {
+        let Some(old) = self.pending.remove(&pending_key(lane, key))? else { return Ok(None) };
+        self.bytes.live -= size(24, old.value());
+        // What cannot be read was counted as nothing.
+        Ok(Some(passed_over(decode_weight(old.value()), key.1.delivery(lane))?.unwrap_or(0)))
     }
 
     pub(super) fn put_outcome(&mut self, id: DeliveryId, outcome: &Outcome) -> Result<(), StoreError> {
@@ -122,15 +125,12 @@ impl<'txn> Hot<'txn> {
         }
     }
 
-    /// Writes what follows from an attempt. Answers where the delivery stands now,
-    /// if it is pending; `None` on the outside: it was not pending any more, and the
-    /// outcome is dropped.
-    pub(super) fn settle(&mut self, settle: &Settle, now: Timestamp) -> Result<Option<Option<Head>>, StoreError> {
+    /// Writes what follows from an attempt. None: the delivery was not pending any
+    /// more, and the outcome is dropped.
+    pub(super) fn settle(&mut self, settle: &Settle, now: Timestamp) -> Result<Option<Settled>, StoreError> {
         let Settle { lane, head, settlement, attempt, .. } = settle;
         let id = head.event.delivery(*lane);
-        if !self.remove_pending(*lane, head.key())? {
-            return Ok(None);
-        }
+        let Some(weight_bytes) = self.remove_pending(*lane, head.key())? else { return Ok(None) };
         self.shorten_earlier(id, attempt.number)?;
         let ended = |state, code, success| Outcome {
             state: OutcomeState::Ended(state),
@@ -143,7 +143,7 @@ impl<'txn> Hot<'txn> {
         let moved = match *settlement {
             Settlement::Delivered => {
                 self.put_outcome(id, &ended(TerminalState::Delivered, None, Some(attempt.clone())))?;
-                return Ok(Some(None));
+                return Ok(Some(Settled { next: None, weight_bytes }));
             }
             Settlement::Failed => {
                 let code = match &attempt.outcome {
@@ -152,17 +152,18 @@ impl<'txn> Hot<'txn> {
                 };
                 self.put_attempt(id, attempt, None)?;
                 self.put_outcome(id, &ended(TerminalState::Failed, code, None))?;
-                return Ok(Some(None));
+                return Ok(Some(Settled { next: None, weight_bytes }));
             }
             Settlement::Retry(due) => Head { due, attempts: attempt.number, failures: head.failures + 1, ..*head },
             Settlement::Interrupted => Head { attempts: attempt.number, ..*head },
         };
         self.put_attempt(id, attempt, Some(moved.due))?;
-        self.put_pending(*lane, &moved)?;
-        Ok(Some(Some(moved)))
+        self.put_pending(*lane, &moved, weight_bytes)?;
+        Ok(Some(Settled { next: Some(moved), weight_bytes }))
     }
 
-    /// Ends a pending delivery without an attempt. Answers whether it was pending.
+    /// Ends a pending delivery without an attempt. Answers what its event weighs;
+    /// none: it was not pending.
     pub(super) fn end(
         &mut self,
         lane: Lane,
@@ -170,10 +171,8 @@ impl<'txn> Hot<'txn> {
         state: TerminalState,
         code: Option<FailureCode>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        if !self.remove_pending(lane, head.key())? {
-            return Ok(false);
-        }
+    ) -> Result<Option<u32>, StoreError> {
+        let Some(weight_bytes) = self.remove_pending(lane, head.key())? else { return Ok(None) };
         let outcome = Outcome {
             state: OutcomeState::Ended(state),
             at: now,
@@ -183,17 +182,18 @@ impl<'txn> Hot<'txn> {
             success: None,
         };
         self.put_outcome(head.event.delivery(lane), &outcome)?;
-        Ok(true)
+        Ok(Some(weight_bytes))
     }
 
     /// Makes a delivery pending again (or for the first time, where it has no
-    /// outcome): due now, with a new horizon, its attempts numbered on.
+    /// outcome): due now, with a new horizon, its attempts numbered on. Answers also
+    /// what its event weighs.
     pub(super) fn reopen(
         &mut self,
         id: DeliveryId,
         ended: Option<&Outcome>,
         now: Timestamp,
-    ) -> Result<Head, StoreError> {
+    ) -> Result<(Head, u32), StoreError> {
         // The attempt that succeeded is kept among the others.
         if let Some(success) = ended.and_then(|outcome| outcome.success.as_ref()) {
             self.put_attempt(id, success, None)?;
@@ -209,8 +209,9 @@ impl<'txn> Hot<'txn> {
             success: None,
         };
         self.put_outcome(id, &reopened)?;
-        self.put_pending(id.lane(), &head)?;
-        Ok(head)
+        let weight_bytes = self.event.get(&id.event().to_key())?.map_or(0, |row| weight(row.value()));
+        self.put_pending(id.lane(), &head, weight_bytes)?;
+        Ok((head, weight_bytes))
     }
 
     /// Removes an event and then what belongs to it, at most `rows_max` rows. Answers
@@ -242,6 +243,14 @@ impl<'txn> Hot<'txn> {
         }
         Ok(rows)
     }
+}
+
+/// What followed from an attempt.
+pub(super) struct Settled {
+    /// Where the delivery stands now, if it is pending.
+    pub(super) next: Option<Head>,
+    /// What its event weighs.
+    pub(super) weight_bytes: u32,
 }
 
 /// Where a delivery stands, put together from the rows that speak of it.

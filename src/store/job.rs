@@ -61,6 +61,8 @@ pub(super) struct Step {
     pub(super) opened: Vec<Head>,
     /// Deliveries ended, and as what.
     pub(super) ended: Option<(u64, TerminalState)>,
+    /// Bytes of the events of what was opened or ended.
+    pub(super) moved_bytes: u64,
     /// Where a replay that stopped early can be gone on with: events accepted from then on.
     pub(super) next_since: Option<Timestamp>,
 }
@@ -131,22 +133,23 @@ impl Job {
             JobKind::Expire { .. } => (TerminalState::Failed, Some(FailureCode::Expired)),
             _ => (TerminalState::Cancelled, None),
         };
+        let mut moved_bytes = 0;
         for head in &meant {
-            hot.end(self.lane(), head, state, code, now)?;
+            moved_bytes += hot.end(self.lane(), head, state, code, now)?.map_or(0, u64::from);
         }
         if let JobKind::Expire { operational, .. } = &mut job.kind
             && registry.lane(self.lane()).is_some_and(|subscription| hears_operational_events(subscription))
         {
             for head in &meant {
-                let row = hot.event.get(&head.event.to_key())?;
-                let event = row.as_ref().map(|row| decode_event_summary(row.value())).transpose()?;
+                let Some(row) = hot.event.get(&head.event.to_key())? else { continue };
+                let event = passed_over(decode_event_summary(row.value()), head.event)?;
                 *operational += u64::from(event.is_some_and(|it| it.event_type.starts_with(OPERATIONAL_PREFIX)));
             }
         }
         job.done += meant.len() as u64;
         let next = (!exhausted).then(|| job.clone());
         let ended = Some((meant.len() as u64, state));
-        Ok(Step { next, job, opened: Vec::new(), ended, next_since: None })
+        Ok(Step { next, job, opened: Vec::new(), ended, moved_bytes, next_since: None })
     }
 
     fn means(
@@ -198,7 +201,8 @@ impl Job {
             .unwrap_or(EventId::first_at(Timestamp::from_millis(*since_ms)).to_key());
         let Some(subscription) = registry.lane(lane).filter(|it| it.is_enabled()).cloned() else {
             let next_since = Some(EventId::from_key(from).accepted_at());
-            return Ok(Step { next: None, job: self.clone(), opened: Vec::new(), ended: None, next_since });
+            let (job, opened, moved_bytes) = (self.clone(), Vec::new(), 0);
+            return Ok(Step { next: None, job, opened, ended: None, moved_bytes, next_since });
         };
         let patterns = self.patterns();
         let until = EventId::first_at(Timestamp::from_millis(*until_ms)).to_key();
@@ -228,12 +232,15 @@ impl Job {
             meant.extend(passed_over(found, id)?.flatten());
         }
         let mut opened = Vec::with_capacity(meant.len());
+        let mut moved_bytes = 0;
         for (delivery, ended) in &meant {
-            opened.push(hot.reopen(*delivery, ended.as_ref(), now)?);
+            let (head, weight_bytes) = hot.reopen(*delivery, ended.as_ref(), now)?;
+            opened.push(head);
+            moved_bytes += u64::from(weight_bytes);
         }
         job.done += opened.len() as u64;
         let next = (!exhausted && next_since.is_none()).then(|| job.clone());
-        Ok(Step { next, job, opened, ended: None, next_since })
+        Ok(Step { next, job, opened, ended: None, moved_bytes, next_since })
     }
 
     /// The delivery of an event that a replay is to open, with the outcome it has.

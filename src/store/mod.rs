@@ -56,7 +56,7 @@ use count::Counts;
 use job::JobKind;
 use query::*;
 use queue::Queue;
-use shared::{OldestPending, Room, Shared};
+use shared::{Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
 pub use schema::SCHEMA_VERSION;
@@ -208,8 +208,8 @@ pub enum Notice {
     LaneSet(Arc<Subscription>),
     /// A subscription ended.
     LaneRemoved(Lane),
-    /// An organization's publishing is refused because its share is used up; told at
-    /// most once a minute of each.
+    /// Publishing to an organization, or to one below it, is refused because its share
+    /// is used up; told at most once a minute of each.
     OverShare(Name),
     /// The store went down.
     Down,
@@ -268,7 +268,6 @@ impl Store {
             counts: Mutex::new(Counts::default()),
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
-            oldest_pending: Mutex::new(OldestPending { from: EventId::first_at(Timestamp::ZERO), reopened: 0 }),
             queue: Queue::new(),
         });
         let database = shared.open_database()?;
@@ -322,7 +321,6 @@ impl Store {
     pub fn totals(&self) -> Totals {
         let counts = self.shared.counts().clone();
         let (events, pending) = self.shared.read(read::row_counts).unwrap_or_default();
-        let oldest_pending_at = if pending == 0 { None } else { self.oldest_pending_at() };
         Totals {
             events,
             pending,
@@ -331,34 +329,27 @@ impl Store {
             delivered: counts.ended(TerminalState::Delivered),
             failed: counts.ended(TerminalState::Failed),
             cancelled: counts.ended(TerminalState::Cancelled),
-            oldest_pending_at,
             file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
             live_bytes: counts.live_bytes,
         }
     }
 
-    fn oldest_pending_at(&self) -> Option<Timestamp> {
-        let (mut from, reopened) = {
-            let known = self.shared.oldest_pending();
-            (known.from, known.reopened)
-        };
-        // Each event is passed once, and each page has a snapshot of its own.
-        loop {
-            let (oldest, next) = self.shared.read(|database| read::oldest_pending(database, from)).ok()?;
-            from = next?;
-            let mut known = self.shared.oldest_pending();
-            if known.reopened == reopened {
-                known.from = known.from.max(from);
-            }
-            if oldest.is_some() {
-                return oldest;
-            }
-        }
+    /// The pending delivery that has waited for longest, as far as a bounded look
+    /// finds it. Blocking.
+    pub fn oldest_pending(&self) -> Result<OldestPending, ReadError> {
+        let lanes = self.shared.lanes().values().filter(|stats| stats.pending > 0).count();
+        self.shared.read(|database| read::oldest_pending(database, lanes))
     }
 
     /// Bytes of an organization's retained events.
     pub fn organization_bytes(&self, organization: &str) -> u64 {
         self.shared.counts().bytes_of(organization)
+    }
+
+    /// Bytes of the events that wait in the enabled lanes of an organization and of
+    /// those below it: what its share limits.
+    pub fn pending_bytes(&self, registry: &Registry, organization: &Name) -> u64 {
+        self.shared.pending_bytes(registry, organization)
     }
 
     /// Whether the store takes writes.

@@ -119,12 +119,19 @@ pub struct Totals {
     pub failed: u64,
     /// Deliveries that were cancelled, ever.
     pub cancelled: u64,
-    /// When the oldest pending delivery was accepted or reopened.
-    pub oldest_pending_at: Option<Timestamp>,
     /// Size of the store's file.
     pub file_bytes: u64,
     /// Bytes in it that hold something.
     pub live_bytes: u64,
+}
+
+/// The pending delivery that has waited for longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestPending {
+    /// When it was accepted or reopened; none: nothing is pending.
+    pub at: Option<Timestamp>,
+    /// Whether all were looked at; else there may be an older one.
+    pub is_exact: bool,
 }
 
 /// Why the store could not be read.

@@ -9,12 +9,12 @@ use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, Ter
 use crate::pattern::Pattern;
 use crate::time::Timestamp;
 
-use super::StoreError;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
 use super::settings;
 use super::tables::*;
+use super::{StoreError, passed_over};
 
 /// The tables that deliveries are read from.
 struct Tables {
@@ -101,7 +101,8 @@ pub(super) fn event(database: &Database, id: EventId) -> Result<Option<EventDeta
     let (event, matched) = decode_event(id, row.value())?;
     let mut deliveries = Vec::new();
     for lane in tables.lanes_of(id, &matched)? {
-        deliveries.extend(tables.delivery(id.delivery(Lane(lane)), &matched)?);
+        let delivery = id.delivery(Lane(lane));
+        deliveries.extend(passed_over(tables.delivery(delivery, &matched), delivery)?.flatten());
     }
     Ok(Some(EventDetail { event, deliveries }))
 }
@@ -156,7 +157,7 @@ pub(super) fn events(database: &Database, query: &EventQuery) -> Result<Page<Eve
         let (key, value) = row?;
         let id = EventId::from_key(*key.value());
         last = Some(id);
-        let summary = decode_event_summary(value.value())?;
+        let Some(summary) = passed_over(decode_event_summary(value.value()), id)? else { continue };
         if is_of(query.organizations.as_deref(), summary.organization)
             && is_type(query.event_type.as_ref(), summary.event_type)
         {
@@ -181,8 +182,11 @@ pub(super) fn creation(
     let creations = transaction.open_table(CREATION)?;
     for day in idempotency_days(keyed_at) {
         let row = idempotency_key(day, organization, KeyKind::Given, key);
-        if let Some(row) = creations.get(row.as_slice())? {
-            return Ok(Some(settings::read_creation(row.value())?).filter(|first| first.is_known(keyed_at)));
+        let Some(row) = creations.get(row.as_slice())? else { continue };
+        let first = passed_over(settings::read_creation(row.value()), "an idempotency key")?;
+        // The key may have been used anew since an earlier use was forgotten.
+        if let Some(first) = first.filter(|first| first.is_known(keyed_at)) {
+            return Ok(Some(first));
         }
     }
     Ok(None)
@@ -205,9 +209,10 @@ pub(super) fn deliveries(
     for row in tables.event.range::<&[u8; 12]>(&from..&until)?.rev() {
         let (key, value) = row?;
         let event = EventId::from_key(*key.value());
-        let summary = decode_event_summary(value.value())?;
         seen += 1;
-        if is_type(query.event_type.as_ref(), summary.event_type) {
+        if let Some(summary) = passed_over(decode_event_summary(value.value()), event)?
+            && is_type(query.event_type.as_ref(), summary.event_type)
+        {
             let lanes = match query.lane {
                 Some(lane) => vec![lane.0],
                 None => tables.lanes_of(event, &summary.lanes)?,
@@ -228,7 +233,8 @@ pub(super) fn deliveries(
                 if !is_of(query.organizations.as_deref(), &owner) {
                     continue;
                 }
-                let Some(delivery) = tables.delivery(id, &summary.lanes)? else { continue };
+                let delivery = passed_over(tables.delivery(id, &summary.lanes), id)?.flatten();
+                let Some(delivery) = delivery else { continue };
                 if query.state.is_none_or(|state| delivery.state == state) {
                     let event_type = Name::from(summary.event_type);
                     page.rows.push(ListedDelivery { delivery, event_type, organization });
@@ -272,7 +278,8 @@ pub(super) fn audit(
             page.next = page.rows.last().map(|entry: &AuditEntry| entry.sequence);
             break;
         }
-        page.rows.push(settings::read_audit(sequence.value(), value.value())?);
+        let (sequence, read) = (sequence.value(), settings::read_audit(sequence.value(), value.value()));
+        page.rows.extend(passed_over(read, format_args!("audit entry {sequence}"))?);
     }
     Ok(page)
 }
@@ -322,7 +329,7 @@ pub(super) fn pending(
         }
         let (key, value) = row?;
         let (_, place) = pending_from_key(key.value());
-        heads.push(decode_pending(place, value.value())?);
+        heads.extend(passed_over(decode_pending(place, value.value()), place.1.delivery(lane))?);
     }
     Ok((heads, true))
 }
@@ -333,32 +340,27 @@ pub(super) fn row_counts(database: &Database) -> Result<(u64, u64), StoreError> 
     Ok((transaction.open_table(EVENT)?.len()?, transaction.open_table(PENDING)?.len()?))
 }
 
-/// Looks for the oldest event that has a pending delivery, from `from` on, over at
-/// most [`PAGE_SCAN_MAX`] events. Answers since when it is, or where to go on; neither:
-/// there is none.
-pub(super) fn oldest_pending(
-    database: &Database,
-    from: EventId,
-) -> Result<(Option<Timestamp>, Option<EventId>), StoreError> {
-    let tables = Tables::open(database)?;
-    for (seen, row) in tables.event.range::<&[u8; 12]>(&from.to_key()..)?.enumerate() {
-        let (key, value) = row?;
-        let here = EventId::from_key(*key.value());
-        if seen == PAGE_SCAN_MAX {
-            return Ok((None, Some(here)));
+/// Looks at up to [`PAGE_SCAN_MAX`] pending rows, where there are more at the first
+/// of each of the `lanes` that have any: those are the oldest of their lane, but for
+/// what was tried before and is due later.
+pub(super) fn oldest_pending(database: &Database, lanes: usize) -> Result<OldestPending, StoreError> {
+    let pending = database.begin_read()?.open_table(PENDING)?;
+    let is_exact = pending.len()? <= PAGE_SCAN_MAX as u64;
+    let of_each = if is_exact { PAGE_SCAN_MAX } else { (PAGE_SCAN_MAX / lanes.max(1)).max(1) };
+    let (mut at, mut seen, mut from) = (None, 0, lane_bounds(Lane(0)).0);
+    while seen < PAGE_SCAN_MAX
+        && let Some(first) = pending.range::<&[u8; 24]>(&from..)?.next()
+    {
+        let (lane, _) = pending_from_key(first?.0.value());
+        for row in pending.range::<&[u8; 24]>(&from..=&lane_bounds(lane).1)?.take(of_each) {
+            let (key, value) = row?;
+            seen += 1;
+            let (_, place) = pending_from_key(key.value());
+            let head = passed_over(decode_pending(place, value.value()), place.1.delivery(lane))?;
+            at = at.into_iter().chain(head.map(|head| head.opened_at)).min();
         }
-        let summary = decode_event_summary(value.value())?;
-        let mut oldest = None;
-        for lane in tables.lanes_of(here, &summary.lanes)? {
-            if let Some(delivery) = tables.delivery(here.delivery(Lane(lane)), &summary.lanes)?
-                && delivery.state == DeliveryState::Pending
-            {
-                oldest = Some(oldest.map_or(delivery.opened_at, |at: Timestamp| at.min(delivery.opened_at)));
-            }
-        }
-        if oldest.is_some() {
-            return Ok((oldest, Some(here)));
-        }
+        let Some(next) = lane.0.checked_add(1) else { break };
+        from = lane_bounds(Lane(next)).0;
     }
-    Ok((None, None))
+    Ok(OldestPending { at, is_exact })
 }

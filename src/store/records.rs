@@ -91,13 +91,14 @@ struct PendingV1 {
     /// How long after its event's id says it was opened: 0 unless reopened, and
     /// negative where the clock had been set back.
     opened_after_ms: i64,
+    weight_bytes: u32,
 }
 
-/// What a pending row says beside its key.
-pub(super) fn encode_pending(head: &Head) -> Result<Vec<u8>, StoreError> {
+/// What a pending row says beside its key. `weight_bytes`: what its event's row takes.
+pub(super) fn encode_pending(head: &Head, weight_bytes: u32) -> Result<Vec<u8>, StoreError> {
     // Both are within the years that a timestamp can be.
     let opened_after_ms = head.opened_at.as_millis() as i64 - head.event.accepted_at().as_millis() as i64;
-    encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms })
+    encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms, weight_bytes })
 }
 
 /// The inverse of [`encode_pending`], given the key's parts.
@@ -106,6 +107,12 @@ pub(super) fn decode_pending((due, event): (Timestamp, EventId), bytes: &[u8]) -
     let opened_at =
         Timestamp::from_millis(event.accepted_at().as_millis().saturating_add_signed(record.opened_after_ms));
     Ok(Head { due, event, attempts: record.attempts, failures: record.failures, opened_at })
+}
+
+/// What the event of a pending row weighs.
+pub(super) fn decode_weight(bytes: &[u8]) -> Result<u32, StoreError> {
+    let (record, _): (PendingV1, _) = decode(bytes)?;
+    Ok(record.weight_bytes)
 }
 
 /// A stable number for a failure code: its place in [`FailureCode::ALL`], to
@@ -284,6 +291,7 @@ struct StatsV1 {
     last_success_at_ms: Option<u64>,
     last_failure: Option<(u64, u8)>,
     pending: u64,
+    pending_bytes: u64,
 }
 
 /// What a lane went through.
@@ -296,6 +304,7 @@ pub(super) fn encode_stats(stats: &crate::model::LaneStats) -> Result<Vec<u8>, S
         last_success_at_ms: stats.last_success_at.map(Timestamp::as_millis),
         last_failure: stats.last_failure.map(|(at, code)| (at.as_millis(), code_number(code))),
         pending: stats.pending,
+        pending_bytes: stats.pending_bytes,
     })
 }
 
@@ -314,5 +323,6 @@ pub(super) fn decode_stats(bytes: &[u8]) -> Result<crate::model::LaneStats, Stor
         last_success_at: record.last_success_at_ms.map(Timestamp::from_millis),
         last_failure,
         pending: record.pending,
+        pending_bytes: record.pending_bytes,
     })
 }

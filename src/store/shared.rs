@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use crate::config::Retention;
-use crate::id::{EventId, Lane, SubscriptionId};
-use crate::model::{DEFAULT_ORGANIZATION, Head, LaneStats, Name, Organization};
+use crate::id::{Lane, SubscriptionId};
+use crate::model::{DEFAULT_ORGANIZATION, LaneStats, Name, Organization};
 use crate::registry::Registry;
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
@@ -19,7 +19,7 @@ use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
 use super::writer::Command;
-use super::{OpenError, Options, Settle, StoreError, records, settings, tables};
+use super::{OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
 
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,14 +30,6 @@ pub(super) enum Room {
     Low,
     /// More.
     Enough,
-}
-
-/// Where to look for the oldest pending delivery.
-pub(super) struct OldestPending {
-    /// No event before this has one.
-    pub(super) from: EventId,
-    /// How often deliveries were opened again: who looked meanwhile found nothing out.
-    pub(super) reopened: u64,
 }
 
 /// What readers and the writer share.
@@ -52,7 +44,6 @@ pub(super) struct Shared {
     pub(super) counts: Mutex<Counts>,
     pub(super) is_full: AtomicBool,
     pub(super) has_failed: AtomicBool,
-    pub(super) oldest_pending: Mutex<OldestPending>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -82,24 +73,20 @@ impl Shared {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of the events that wait in the enabled lanes of an organization and of
+    /// those below it: what its share limits. One that waits in two counts twice.
+    pub(super) fn pending_bytes(&self, registry: &Registry, organization: &Name) -> u64 {
+        let lanes = self.lanes();
+        let enabled = registry.subscriptions_below(organization).filter(|subscription| subscription.is_enabled());
+        enabled.filter_map(|subscription| lanes.get(&subscription.number)).map(|stats| stats.pending_bytes).sum()
+    }
+
     pub(super) fn rules(&self) -> Arc<Vec<Rule>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn retention(&self) -> Retention {
         self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
-    }
-
-    pub(super) fn oldest_pending(&self) -> MutexGuard<'_, OldestPending> {
-        self.oldest_pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deliveries were committed as pending again.
-    pub(super) fn reopened(&self, heads: &[Head]) {
-        let Some(oldest) = heads.iter().map(|head| head.event).min() else { return };
-        let mut known = self.oldest_pending();
-        known.from = known.from.min(oldest);
-        known.reopened += 1;
     }
 
     /// How much room the quota and the disk have. What was low stays so until there
@@ -145,24 +132,32 @@ impl Shared {
         let mut registry = Registry::with_catalog();
         for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
             let (key, value) = row?;
-            registry.put_organization(settings::read_organization(key.value(), value.value())?);
+            let (id, read) = (key.value(), settings::read_organization(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("organization {id}"))? {
+                registry.put_organization(it);
+            }
         }
         for row in transaction.open_table(tables::SOURCE)?.iter()? {
             let (key, value) = row?;
-            registry.put_source(settings::read_source(key.value(), value.value())?);
+            let (id, read) = (key.value(), settings::read_source(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("source {id}"))? {
+                registry.put_source(it);
+            }
         }
         for row in transaction.open_table(tables::EVENT_TYPE)?.iter()? {
             let (key, value) = row?;
-            registry.put_event_type(settings::read_event_type(key.value(), value.value())?);
+            let (name, read) = (key.value(), settings::read_event_type(key.value(), value.value()));
+            if let Some(it) = passed_over(read, format_args!("event type {name}"))? {
+                registry.put_event_type(it);
+            }
         }
         for row in transaction.open_table(tables::ENDED)?.iter()? {
             let (key, value) = row?;
-            let ended = settings::read_ended(value.value())?;
-            registry.put_ended(
-                tables::ended_lane(key.value()),
-                SubscriptionId(ended.id),
-                Name::from(ended.organization),
-            );
+            let lane = tables::ended_lane(key.value());
+            let ended = passed_over(settings::read_ended(value.value()), format_args!("ended subscription {lane}"))?;
+            if let Some(it) = ended {
+                registry.put_ended(lane, SubscriptionId(it.id), Name::from(it.organization));
+            }
         }
         if registry.organization(DEFAULT_ORGANIZATION).is_none() {
             let id = Name::from(DEFAULT_ORGANIZATION);
@@ -177,15 +172,28 @@ impl Shared {
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;
             let lane = Lane(key.value());
-            registry.put_subscription(Arc::new(settings::read_subscription(lane, value.value())?));
-            let mut counted = match (in_memory.get(&lane), stats.get(lane.0)?) {
-                (Some(known), _) => known.clone(),
-                (None, Some(row)) => records::decode_stats(row.value())?,
-                (None, None) => LaneStats::default(),
+            let read = settings::read_subscription(lane, value.value());
+            let Some(subscription) = passed_over(read, format_args!("subscription {lane}"))? else { continue };
+            registry.put_subscription(Arc::new(subscription));
+            let known = match (in_memory.get(&lane), stats.get(lane.0)?) {
+                (Some(known), _) => Some(known.clone()),
+                (None, Some(row)) => {
+                    passed_over(records::decode_stats(row.value()), format_args!("counters of subscription {lane}"))?
+                }
+                (None, None) => Some(LaneStats::default()),
             };
-            if needs_count(lane) {
+            let is_in_doubt = known.is_none() || needs_count(lane);
+            let mut counted = known.unwrap_or_default();
+            if is_in_doubt {
+                (counted.pending, counted.pending_bytes) = (0, 0);
                 let (first, last) = tables::lane_bounds(lane);
-                counted.pending = pending.range::<&[u8; 24]>(&first..=&last)?.count() as u64;
+                for row in pending.range::<&[u8; 24]>(&first..=&last)? {
+                    let (key, value) = row?;
+                    let id = tables::pending_from_key(key.value()).1.1.delivery(lane);
+                    let weight_bytes = passed_over(records::decode_weight(value.value()), id)?;
+                    counted.pending += 1;
+                    counted.pending_bytes += u64::from(weight_bytes.unwrap_or(0));
+                }
             }
             lanes.insert(lane, counted);
         }

@@ -182,7 +182,10 @@ fn check(store: &Store) {
     assert!(proven.is_empty());
     for subscription in store.registry().subscriptions() {
         let (heads, _) = store.pending(subscription.number, None, usize::MAX / 2).unwrap();
-        assert_eq!(store.stats(subscription.number).pending, heads.len() as u64, "lane {}", subscription.number);
+        let weight = |head: &Head| 12 + events.get(&head.event.to_key()).unwrap().unwrap().value().len() as u64;
+        let stats = store.stats(subscription.number);
+        let counted = (heads.len() as u64, heads.iter().map(weight).sum());
+        assert_eq!((stats.pending, stats.pending_bytes), counted, "lane {}", subscription.number);
     }
 }
 

@@ -112,6 +112,16 @@ async fn an_organization_in_use_is_not_ended() {
     daemon.call("DELETE", "/v1/organizations/acme", Value::Null).await.expect(204);
 }
 
+/// `default` was ended like any other, events that name no organization were
+/// refused, and at the next start it was back.
+#[tokio::test]
+async fn the_default_organization_cannot_be_ended() {
+    let daemon = Daemon::start().await;
+    let path = "/v1/organizations/default";
+    daemon.call("DELETE", path, Value::Null).await.refused(409, "default_organization");
+    daemon.get(path).await.expect(200);
+}
+
 #[tokio::test]
 async fn moving_an_organization_changes_later_events_only() {
     let daemon = Daemon::start().await;
@@ -154,13 +164,25 @@ async fn an_organizations_share_is_set_by_keys_for_all_and_shown() {
     let event = json!({"type": "a", "organization": "acme", "data": "x".repeat(100)});
     let publish = async |path: &str, body: Value| call_as(&daemon, "tenant", "POST", path, body).await;
     publish("/v1/events", event.clone()).await.expect(202);
+    publish("/v1/events", event.clone()).await.expect(202);
+    // Nobody listens there: what is published from now on waits.
+    let subscription = json!({"organization": "acme", "url": "https://127.0.0.1:1/", "events": ["a"]});
+    let subscription = publish("/v1/subscriptions", subscription).await.expect(201);
+    publish("/v1/events", event.clone()).await.expect(202);
     let refused = publish("/v1/events", event.clone()).await;
     assert_eq!(refused.header("retry-after"), "30");
     refused.refused(429, "quota_exceeded");
     let batch = publish("/v1/events/batch", json!([event])).await.expect(200);
     assert_eq!((&batch["data"][0]["status"], &batch["data"][0]["code"]), (&json!(429), &json!("quota_exceeded")));
-    let shown = call_as(&daemon, "tenant", "GET", path, Value::Null).await.expect(200);
-    assert!(shown["live_bytes"].as_u64().unwrap() > 100);
+    let shown = async || call_as(&daemon, "tenant", "GET", path, Value::Null).await.expect(200);
+    let (pending_bytes, live_bytes) = (shown().await["pending_bytes"].clone(), shown().await["live_bytes"].clone());
+    assert!(pending_bytes.as_u64() > Some(100) && live_bytes.as_u64() > Some(300), "{pending_bytes} {live_bytes}");
+    publish(&format!("{}/disable", crate::path_of(&subscription)), Value::Null).await.expect(200);
+    assert_eq!(shown().await["pending_bytes"], 0);
+    publish("/v1/events", event.clone()).await.expect(202);
+    publish(&format!("{}/enable", crate::path_of(&subscription)), Value::Null).await.expect(200);
+    assert_eq!(shown().await["pending_bytes"], pending_bytes);
+    publish("/v1/events", event.clone()).await.refused(429, "quota_exceeded");
     assert_eq!(put("ops", json!({})).await.expect(200)["max_bytes"], Value::Null, "it is replaced whole");
     publish("/v1/events", json!({"type": "a", "organization": "acme", "data": 1})).await.expect(202);
 }

@@ -211,6 +211,7 @@ async fn a_rate_spreads_attempts_over_time() {
 }
 
 /// A dead endpoint's backlog uses its organization's share up: the lane gives way.
+/// Once it had, publishing was refused all the same, until retention took the events.
 #[tokio::test]
 async fn over_its_share_an_organizations_tripped_lane_gives_way() {
     let daemon = Daemon::start().await;
@@ -236,6 +237,10 @@ async fn over_its_share_an_organizations_tripped_lane_gives_way() {
     let shown = daemon.get(&path_of(&tripped)).await.expect(200);
     assert_eq!(shown["stats"]["pending"], 6, "what it has is held");
     assert_eq!(daemon.get(&path_of(&neighbour)).await.expect(200)["status"], "enabled");
+    daemon.until(&path_of(&neighbour), |it| it["stats"]["pending"] == 0).await;
+    assert_eq!(publish(json!(2)).await.expect(202)["deliveries"], 1);
+    daemon.until(&path_of(&neighbour), |it| it["stats"]["odometer"] == 7 && it["stats"]["pending"] == 0).await;
+    assert_eq!(daemon.get("/v1/organizations/acme").await.expect(200)["pending_bytes"], 0);
     // Others have their own.
     daemon.publish("door.opened", json!(1)).await;
 }

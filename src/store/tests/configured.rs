@@ -79,3 +79,42 @@ async fn a_creation_repeated_after_the_end_says_so() {
     world.pass(HOUR * 73);
     assert!(world.change(create()).await.is_ok());
 }
+
+/// Where settings and status were changed together, and the status by hand from
+/// disabled for errors to disabled, the audit log said nothing of the status.
+#[tokio::test]
+async fn a_status_changed_with_settings_is_audited() {
+    let world = World::new();
+    let id = world.subscribe(settings()).await.id;
+    let (status, reason) = (Status::DisabledDueToErrors, StatusReason::Failures);
+    world.change(Change::SetStatus { id, status, reason, detail: String::new(), version: None }).await.unwrap();
+    let change = Change::UpdateSubscription {
+        id,
+        settings: Box::new(Settings { description: "other".to_owned(), ..settings() }),
+        version: 1,
+        status: Some((Status::Disabled, String::new())),
+        secret: SecretChange::Kept,
+    };
+    world.change(change).await.unwrap();
+    let changes = world.store.audit(None, 1).unwrap().rows.remove(0).changes;
+    assert_eq!(changes["status"], serde_json::json!(["disabled_due_to_errors", "disabled"]));
+}
+
+/// A key used anew after its first use was forgotten stands in two rows for a day:
+/// the older one, which counts no more, hid the other.
+#[tokio::test]
+async fn a_key_used_anew_is_known() {
+    let world = World::new();
+    let create = || Change::CreateSubscription {
+        id: SubscriptionId::unique(),
+        settings: Box::new(settings()),
+        secret: None,
+        status: Status::Enabled,
+        idempotency: Some(("k".to_owned(), [1; 32])),
+    };
+    world.change(create()).await.unwrap();
+    world.pass(HOUR * 73);
+    let Ok(Changed::Subscription { subscription, .. }) = world.change(create()).await else { panic!("created") };
+    let known = world.store.created_by(DEFAULT_ORGANIZATION, "k").unwrap();
+    assert_eq!(known, Some((subscription.id, [1; 32])));
+}

@@ -18,6 +18,13 @@ fn spoil_event(store: &Store, id: EventId) {
     transaction.commit().unwrap();
 }
 
+fn spoil_pending(store: &Store, lane: Lane, key: Key) {
+    let database = store.shared.database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(tables::PENDING).unwrap().insert(&tables::pending_key(lane, key), &[99][..]).unwrap();
+    transaction.commit().unwrap();
+}
+
 /// A settle shortens what is kept of the attempt before. Where that could not be
 /// read, the whole store was taken down, and again with the same outcome after
 /// each reopening.
@@ -123,4 +130,70 @@ fn a_commit_that_met_a_full_disk_has_an_unknown_outcome() {
     let full = || Box::new(redb::Error::Io(std::io::ErrorKind::StorageFull.into()));
     assert_eq!(StoreError::Commit(full()).to_publisher(), WriteError::OutcomeUnknown);
     assert_eq!(StoreError::Database(full()).to_publisher(), WriteError::StorageFull);
+}
+
+/// One pending row that could not be read failed every read of its lane: the engine
+/// asked again each second, and nothing was delivered there any more.
+#[tokio::test]
+async fn an_unreadable_pending_row_does_not_stop_its_lane() {
+    let world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    let (spoiled, next) = (world.publish(event("1")).await, world.publish(event("2")).await);
+    spoil_pending(&world.store, lane, head(&spoiled).key());
+    assert_eq!(world.store.pending(lane, None, 10).unwrap(), (vec![head(&next)], true));
+    let backlog = world.store.backlog(lane, None, 10, world.clock.now()).unwrap();
+    assert_eq!((backlog.heads, backlog.events.len()), (vec![head(&next)], 1));
+}
+
+/// A list answered 503 for every page with a row that could not be read.
+#[tokio::test]
+async fn lists_leave_unreadable_rows_out() {
+    let world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    let spoiled = [world.publish(event("1")).await, world.publish(event("2")).await];
+    let good = world.publish(event("3")).await;
+    spoil_event(&world.store, spoiled[0].id);
+    spoil_pending(&world.store, lane, head(&spoiled[1]).key());
+    let (since, until) = (Timestamp::ZERO, Timestamp::MAX);
+    let query = EventQuery { organizations: None, event_type: None, since, until, before: None, limit: 10 };
+    let events: Vec<EventId> = world.store.events(&query).unwrap().rows.iter().map(|event| event.id).collect();
+    assert_eq!(events, [good.id, spoiled[1].id]);
+    let deliveries = |limit| {
+        let (lane, state, event_type, before) = (None, None, None, None);
+        let query = DeliveryQuery { organizations: None, lane, state, event_type, since, until, before, limit };
+        let page = world.store.deliveries(&query).unwrap();
+        page.rows.iter().map(|row| row.delivery.id).collect::<Vec<_>>()
+    };
+    assert_eq!(deliveries(10), [good.id.delivery(lane)]);
+    assert!(world.store.event(spoiled[1].id).unwrap().unwrap().deliveries.is_empty());
+    assert_eq!(world.store.oldest_pending().unwrap().at, Some(spoiled[0].id.accepted_at()));
+
+    let entries = world.store.audit(None, 10).unwrap().rows;
+    let database = world.store.shared.database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(tables::AUDIT).unwrap().insert(entries[0].sequence + 1, &b"?"[..]).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(world.store.audit(None, 10).unwrap().rows, entries);
+}
+
+/// One configured thing that could not be read kept the daemon from starting.
+#[tokio::test]
+async fn the_store_opens_without_what_cannot_be_read() {
+    let mut world = World::new();
+    let (spoiled, good) = (world.subscribe(settings()).await, world.subscribe(settings()).await);
+    world.publish(event("1")).await;
+    let database = world.store.shared.database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(tables::SUBSCRIPTION).unwrap().insert(spoiled.number.0, &b"?"[..]).unwrap();
+    transaction.open_table(tables::STATS).unwrap().insert(good.number.0, &b"?"[..]).unwrap();
+    transaction.open_table(tables::JOB).unwrap().insert(7, &b"?"[..]).unwrap();
+    transaction.open_table(tables::ORGANIZATION).unwrap().insert("acme", &b"?"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    world.crash();
+    let numbers: Vec<Lane> = world.store.registry().subscriptions().map(|it| it.number).collect();
+    assert_eq!(numbers, [good.number]);
+    assert_eq!(world.store.stats(good.number).pending, 1);
+    assert_eq!(world.publish(event("2")).await.deliveries, 1);
+    assert!(world.subscribe(settings()).await.number > good.number);
 }

@@ -44,35 +44,69 @@ async fn low_storage_is_told_once_an_hour_and_not_for_every_ripple() {
     assert_eq!(world.told(), 2);
 }
 
-/// Only so many events were looked at, and where none of them was pending nothing
-/// seemed to be.
+/// Of the first event with a pending delivery it was told when that was opened, be
+/// it a moment ago, while others had been waiting for days.
 #[tokio::test]
-async fn the_oldest_pending_delivery_is_found_behind_many_events() {
+async fn the_oldest_pending_delivery_is_the_one_that_waits_for_longest() {
     let mut world = World::new();
-    world.publish_many(crate::limits::PAGE_SCAN_MAX + 1).await;
-    let early = world.publish(event("1")).await;
     let lane = world.subscribe(settings()).await.number;
+    let first = world.publish(event("1")).await;
+    world.settle(lane, head(&first), Settlement::Delivered).await;
     world.pass(HOUR);
-    let accepted = world.publish(event("1")).await;
-    assert_eq!(world.store.totals().oldest_pending_at, Some(accepted.id.accepted_at()));
+    let waiting = world.publish(event("2")).await;
+    world.pass(DAY);
+    world.store.reopen("test", first.id.delivery(lane)).await.unwrap();
+    let oldest = world.store.oldest_pending().unwrap();
+    assert_eq!(oldest, OldestPending { at: Some(waiting.id.accepted_at()), is_exact: true });
+}
+
+/// Looking for it went through every event, and through every delivery of each.
+#[tokio::test]
+async fn a_deep_lane_does_not_hide_the_oldest_delivery_of_another() {
+    let mut world = World::new();
+    assert_eq!(world.store.oldest_pending().unwrap(), OldestPending { at: None, is_exact: true });
+    let of = |name: &str| Settings { events: vec![Pattern::parse(name).unwrap()], ..settings() };
+    world.subscribe(of("door.opened")).await;
+    world.subscribe(of("window.opened")).await;
+    let oldest = world.publish(NewEvent { event_type: Name::from("window.opened"), ..event("1") }).await;
     world.pass(HOUR);
-    let window = Window { since: early.id.accepted_at(), until: Timestamp::MAX, events: Vec::new() };
-    let replay = Replay { lane, window, failed: false, delivered: false, missed: true };
-    world.store.replay("test", replay).await.unwrap();
-    let (heads, _) = world.store.pending(lane, None, 1).unwrap();
-    world.settle(lane, heads[0], Settlement::Delivered).await;
-    assert_eq!(world.store.totals().oldest_pending_at, Some(world.clock.now()), "opened again, of an older event");
+    world.publish_many(crate::limits::PAGE_SCAN_MAX).await;
+    let expected = OldestPending { at: Some(oldest.id.accepted_at()), is_exact: false };
+    assert_eq!(world.store.oldest_pending().unwrap(), expected);
 }
 
 fn of_acme(data: &str) -> NewEvent {
     NewEvent { organization: Name::from("acme"), ..event(data) }
 }
 
+impl World {
+    /// Makes an organization of that share with a subscription, below another.
+    async fn tenant(&self, id: &str, parent: Option<&str>, bytes_max: Option<u64>) -> Arc<Subscription> {
+        let (name, parent) = (String::new(), parent.map(Name::from));
+        let (id, stood, may_inherit) = (Name::from(id), None, false);
+        let put = Change::PutOrganization { id: id.clone(), name, parent, bytes_max, stood, may_inherit };
+        self.store.change("test", put).await.unwrap();
+        self.subscribe(Settings { organization: id, ..settings() }).await
+    }
+
+    async fn set_status(&self, id: SubscriptionId, status: Status) {
+        let (reason, detail) = (StatusReason::Manual, String::new());
+        self.store.change("test", Change::SetStatus { id, status, reason, detail, version: None }).await.unwrap();
+    }
+
+    async fn is_refused(&self, event: NewEvent) -> bool {
+        match self.store.accept(vec![event]).await.unwrap().remove(0) {
+            Ok(_) => false,
+            Err(refusal) => refusal == AcceptError::QuotaExceeded,
+        }
+    }
+}
+
 /// An organization's share is its own affair: what it uses up, others do not lack.
 #[tokio::test]
 async fn an_organization_over_its_share_is_refused_alone() {
     let mut world = World::new();
-    world.store.change("test", put_organization("acme", Some(4_000), false)).await.unwrap();
+    let lane = world.tenant("acme", None, Some(4_000)).await.number;
     let large = format!("\"{}\"", "x".repeat(1000));
     let named = NewEvent { event_id: Some("first".to_owned()), ..of_acme(&large) };
     // One batch may not run over it either, by more than the event that reaches it.
@@ -82,18 +116,62 @@ async fn an_organization_over_its_share_is_refused_alone() {
     assert_eq!(results[4], Err(AcceptError::QuotaExceeded));
     assert!(results[5].is_ok());
     world.crash();
-    assert_eq!(world.store.accept(vec![of_acme("1")]).await.unwrap(), [Err(AcceptError::QuotaExceeded)]);
+    assert!(world.is_refused(of_acme("1")).await);
     assert!(matches!(world.notices.recv().await, Some(Notice::OverShare(organization)) if &*organization == "acme"));
     assert!(world.publish(named).await.duplicate, "a duplicate takes no room");
     assert!(world.notices.try_recv().is_err(), "told once a minute");
-    world.pass(DAY * 4);
-    world.settled_down().await;
-    assert_eq!(world.store.organization_bytes("acme"), 0);
-    world.publish(of_acme("1")).await;
+    check(&world.store);
+    world.settle(lane, head(results[0].as_ref().unwrap()), Settlement::Delivered).await;
+    world.publish(of_acme(&large)).await;
+    assert!(world.is_refused(of_acme("1")).await);
     world.store.change("test", put_organization("acme", None, true)).await.unwrap();
-    for _ in 0..5 {
-        world.publish(of_acme(&large)).await;
-    }
+    world.publish(of_acme(&large)).await;
+    check(&world.store);
+}
+
+/// A share counted every retained event, so that neither delivering nor disabling
+/// the lane that held them made room: only retention did.
+#[tokio::test]
+async fn a_share_counts_what_waits_in_enabled_lanes() {
+    let mut world = World::new();
+    let subscription = world.tenant("acme", None, Some(1_000)).await;
+    let accepted = world.publish(of_acme(&format!("\"{}\"", "x".repeat(1000)))).await;
+    assert!(world.is_refused(of_acme("1")).await);
+    world.set_status(subscription.id, Status::Disabled).await;
+    assert!(!world.is_refused(of_acme("1")).await);
+    world.set_status(subscription.id, Status::Enabled).await;
+    assert!(world.is_refused(of_acme("1")).await, "what was held counts again");
+    let id = accepted.id.delivery(subscription.number);
+    world.settle(subscription.number, head(&accepted), Settlement::Delivered).await;
+    assert!(!world.is_refused(of_acme("1")).await);
+    world.store.reopen("test", id).await.unwrap();
+    assert!(world.is_refused(of_acme("1")).await);
+    world.store.cancel("test", id).await.unwrap();
+    assert!(!world.is_refused(of_acme("1")).await);
+    check(&world.store);
+}
+
+/// Whoever had used up a share could go on below it: in an organization made there,
+/// with subscriptions of its own.
+#[tokio::test]
+async fn a_share_holds_for_what_is_below() {
+    let mut world = World::new();
+    world.tenant("acme", None, Some(1_000)).await;
+    world.tenant("unit", Some("acme"), None).await;
+    world.tenant("other", None, None).await;
+    let of = |id: &str, data: &str| NewEvent { organization: Name::from(id), ..event(data) };
+    let large = format!("\"{}\"", "x".repeat(1000));
+    let batch = vec![of("unit", &large), of("unit", "1"), of("acme", "1"), of("other", "1")];
+    let results = world.store.accept(batch).await.unwrap();
+    let refused: Vec<bool> = results.iter().map(Result::is_err).collect();
+    assert_eq!(refused, [false, true, true, false]);
+    let over = loop {
+        if let Notice::OverShare(organization) = world.notices.recv().await.unwrap() {
+            break organization;
+        }
+    };
+    assert_eq!(&*over, "acme", "whose share it is");
+    check(&world.store);
 }
 
 /// Whoever made an organization anew under the id of one that had ended could read

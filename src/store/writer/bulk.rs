@@ -130,8 +130,24 @@ impl Writer {
                 self.broke(database, &error);
                 if self.shared.database().is_none() {
                     self.jobs.push_front((number, job));
+                } else {
+                    self.give_up(number, &job);
                 }
             }
+        }
+    }
+
+    /// Tells who waits for a job that it does not go on: not before the next start,
+    /// for which its row is left.
+    pub(super) fn give_up(&mut self, number: u64, job: &Job) {
+        if let JobKind::Expire { operational, .. } = job.kind {
+            // What is left may have been opened at any time.
+            let (lane, oldest_opened_at) = (job.lane(), Some(Timestamp::ZERO));
+            let _ =
+                self.notices.blocking_send(Notice::Expired { lane, failed: job.done - operational, oldest_opened_at });
+        }
+        if let Some(reply) = self.waiting.remove(&number) {
+            let _ = reply.send(Err(WriteError::Unavailable.into()));
         }
     }
 
@@ -162,9 +178,9 @@ impl Writer {
                 None => jobs.remove(number)?,
             };
         }
-        effects.opened(job.lane(), step.opened.len());
-        if let Some((count, state)) = step.ended {
-            effects.ended(job.lane(), state, count);
+        match step.ended {
+            Some((count, state)) => effects.ended(job.lane(), state, count, step.moved_bytes),
+            None => effects.opened(job.lane(), step.opened.len() as u64, step.moved_bytes),
         }
         self.commit(transaction, &effects)?;
         Ok((step, effects))

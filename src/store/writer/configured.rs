@@ -10,7 +10,7 @@ use crate::store::hot::Hot;
 use crate::store::job::JobKind;
 use crate::store::query::AuditEntry;
 use crate::store::tables::{AUDIT, CREATION, JOB, KeyKind, idempotency_days, idempotency_key};
-use crate::store::{Notice, Room, StoreError, schema, settings};
+use crate::store::{Notice, Room, StoreError, passed_over, schema, settings};
 
 use super::Writer;
 use super::effects::{Effects, StatsChange};
@@ -52,9 +52,8 @@ impl Writer {
                 let creations = transaction.open_table(CREATION)?;
                 for day in idempotency_days(keyed_at) {
                     let row = idempotency_key(day, &settings.organization, KeyKind::Given, key);
-                    if let Some(row) = creations.get(row.as_slice())? {
-                        creation = Some(settings::read_creation(row.value())?);
-                    }
+                    let Some(row) = creations.get(row.as_slice())? else { continue };
+                    creation = passed_over(settings::read_creation(row.value()), "an idempotency key")?.or(creation);
                 }
             }
         }

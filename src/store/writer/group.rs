@@ -10,8 +10,9 @@ use crate::dialect;
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{AttemptOutcome, Event, Head, Name, NewEvent, OPERATIONAL_PREFIX, Settlement, TerminalState};
+use crate::registry::Registry;
 use crate::store::command::*;
-use crate::store::hot::{Hot, Standing, standing};
+use crate::store::hot::{Hot, Settled, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
@@ -129,10 +130,9 @@ impl Writer {
         let now = self.now();
         let (lane, event) = (settle.lane, settle.head.event);
         let settled = passed_over(hot.settle(settle, now), event.delivery(lane))?.flatten();
-        effects.notices.push(Notice::Settled { lane, event, next: settled.flatten() });
-        if settled.is_none() {
-            return Ok(());
-        }
+        let next = settled.as_ref().and_then(|settled| settled.next);
+        effects.notices.push(Notice::Settled { lane, event, next });
+        let Some(Settled { weight_bytes, .. }) = settled else { return Ok(()) };
         let failed = match &settle.attempt.outcome {
             AttemptOutcome::Failure { code, .. } => Some((settle.attempt.started_at, *code)),
             AttemptOutcome::Success { .. } => None,
@@ -142,8 +142,8 @@ impl Writer {
             effects.stats.push((lane, StatsChange::Attempted { failed, at: now, consecutive_failures }));
         }
         match settle.settlement {
-            Settlement::Delivered => effects.ended(lane, TerminalState::Delivered, 1),
-            Settlement::Failed => effects.ended(lane, TerminalState::Failed, 1),
+            Settlement::Delivered => effects.ended(lane, TerminalState::Delivered, 1, weight_bytes.into()),
+            Settlement::Failed => effects.ended(lane, TerminalState::Failed, 1, weight_bytes.into()),
             Settlement::Retry(_) | Settlement::Interrupted => {}
         }
         Ok(())
@@ -161,9 +161,9 @@ impl Writer {
         let now = self.now();
         let shared = self.shared.clone();
         let registry = shared.registry();
-        let Some(organization) = registry.organization(&new.organization) else {
+        if registry.organization(&new.organization).is_none() {
             return Ok(Err(AcceptError::UnknownOrganization));
-        };
+        }
         let content = digest(&new);
         // The publisher's key, else its id for the event.
         let key = match (new.idempotency_key, &new.event_id) {
@@ -191,12 +191,11 @@ impl Writer {
                 return Ok(Ok(Accepted { id: first, event_id, duplicate: true, deliveries }));
             }
         }
-        if let Some(bytes_max) = organization.bytes_max
+        if let Some(over) = self.over_share(&registry, &new.organization, effects)
             && !new.event_type.starts_with(OPERATIONAL_PREFIX)
-            && self.bytes_of(hot, &organization.id) >= bytes_max
         {
-            if self.is_news_of_share(&organization.id) {
-                effects.notices.push(Notice::OverShare(organization.id.clone()));
+            if self.is_news_of_share(&over) {
+                effects.notices.push(Notice::OverShare(over));
             }
             return Ok(Err(AcceptError::QuotaExceeded));
         }
@@ -211,14 +210,14 @@ impl Writer {
             event_id: new.event_id,
             data: new.data,
         };
-        let matching = registry.matching(&event, &shared.rules());
+        let mut matching = registry.matching(&event, &shared.rules());
         let fault = matching.iter().find_map(|it| dialect::find(it.settings.format).check_event(&event).err());
         if let Some(fault) = fault {
             return Ok(Err(AcceptError::Unsendable(fault)));
         }
-        let lanes = matching.iter().map(|subscription| subscription.number);
-        let lanes: Vec<u32> = lanes.filter(|lane| Some(*lane) != except).map(|lane| lane.0).collect();
-        hot.put_event(&event, &lanes)?;
+        matching.retain(|subscription| Some(subscription.number) != except);
+        let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
+        let weight_bytes = hot.put_event(&event, &lanes)?;
         if let Some((kind, key)) = &key {
             hot.put_idempotency(
                 &idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key),
@@ -229,9 +228,18 @@ impl Writer {
         effects.count.accepted += 1;
         // After the clock was set back the id lies in the future; its horizon must not.
         let head = Head { opened_at: now.min(id.accepted_at()), ..Head::fresh(id) };
-        for lane in &lanes {
-            hot.put_pending(Lane(*lane), &head)?;
-            effects.stats.push((Lane(*lane), StatsChange::Triggered(now)));
+        for subscription in matching {
+            let lane = subscription.number;
+            hot.put_pending(lane, &head, weight_bytes)?;
+            effects.stats.push((lane, StatsChange::Triggered { at: now, weight_bytes }));
+            if effects.shares.is_empty() {
+                continue;
+            }
+            for above in registry.lineage(&subscription.settings.organization) {
+                if let Some(used) = effects.shares.get_mut(&above.id) {
+                    *used += u64::from(weight_bytes);
+                }
+            }
         }
         let accepted =
             Accepted { id, event_id: event.event_id.clone(), duplicate: false, deliveries: lanes.len() as u32 };
@@ -242,10 +250,18 @@ impl Writer {
         Ok(Ok(accepted))
     }
 
-    /// Bytes of an organization's events once the transaction is committed.
-    fn bytes_of(&self, hot: &Hot<'_>, organization: &Name) -> u64 {
-        let change = hot.bytes.organizations.get(organization).copied().unwrap_or(0);
-        self.shared.counts().bytes_of(organization).saturating_add_signed(change)
+    /// The nearest organization, of one and those above it, whose share is used up.
+    /// What is counted is what was committed and what the transaction accepts; what it
+    /// ends frees room for the next.
+    fn over_share(&self, registry: &Registry, organization: &str, effects: &mut Effects) -> Option<Name> {
+        for above in registry.lineage(organization) {
+            let Some(bytes_max) = above.bytes_max else { continue };
+            let used = effects.shares.entry(above.id.clone());
+            if *used.or_insert_with(|| self.shared.pending_bytes(registry, &above.id)) >= bytes_max {
+                return Some(above.id.clone());
+            }
+        }
+        None
     }
 
     /// Whether it is time to tell that an organization is over its share.
@@ -278,8 +294,8 @@ impl Writer {
         let Some(outcome) = standing.outcome.filter(|it| matches!(it.state, OutcomeState::Ended(_))) else {
             return Ok(Err(DeliveryError::WrongState));
         };
-        let head = hot.reopen(id, Some(&outcome), self.now())?;
-        effects.opened(id.lane(), 1);
+        let (head, weight_bytes) = hot.reopen(id, Some(&outcome), self.now())?;
+        effects.opened(id.lane(), 1, weight_bytes.into());
         effects.notices.push(Notice::Opened(id.lane(), vec![head]));
         Ok(Ok(()))
     }
@@ -292,8 +308,9 @@ impl Writer {
     ) -> Result<Result<(), DeliveryError>, StoreError> {
         let Some(standing) = self.standing(hot, id)? else { return Ok(Err(DeliveryError::NotFound)) };
         let Some(head) = standing.head else { return Ok(Err(DeliveryError::WrongState)) };
-        hot.end(id.lane(), &head, TerminalState::Cancelled, None, self.now())?;
-        effects.ended(id.lane(), TerminalState::Cancelled, 1);
+        let ended = hot.end(id.lane(), &head, TerminalState::Cancelled, None, self.now())?;
+        let Some(weight_bytes) = ended else { return Ok(Err(DeliveryError::WrongState)) };
+        effects.ended(id.lane(), TerminalState::Cancelled, 1, weight_bytes.into());
         effects.notices.push(Notice::Removed(id.lane(), head.key()));
         Ok(Ok(()))
     }

@@ -34,7 +34,7 @@ use super::command::*;
 use super::job::{Job, JobKind};
 use super::records::encode_stats;
 use super::tables::*;
-use super::{Notice, OpenError, Room, Settle, Shared, StoreError, purge, schema};
+use super::{Notice, OpenError, Room, Settle, Shared, StoreError, passed_over, purge, schema};
 
 use effects::Effects;
 
@@ -139,8 +139,9 @@ impl Writer {
         self.jobs.clear();
         for row in transaction.open_table(JOB)?.iter()? {
             let (key, value) = row?;
-            self.jobs.push_back((key.value(), Job::decode(value.value())?));
             self.next_job = self.next_job.max(key.value() + 1);
+            let job = passed_over(Job::decode(value.value()), format_args!("job {}", key.value()))?;
+            self.jobs.extend(job.map(|job| (key.value(), job)));
         }
         // Where the commit that was to end a job failed and yet reached the disk,
         // nothing else answers who waits for it.
@@ -231,9 +232,6 @@ impl Writer {
         }
         self.shared.counts().apply(&effects.count);
         for notice in effects.notices {
-            if let Notice::Opened(_, heads) = &notice {
-                self.shared.reopened(heads);
-            }
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
         }
@@ -243,6 +241,9 @@ impl Writer {
     fn housekeep(&mut self) {
         let Some(database) = self.shared.database() else { return };
         self.step_job(database.clone());
+        if self.shared.database().is_none() {
+            return;
+        }
         let now = self.now();
         let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {

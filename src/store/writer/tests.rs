@@ -5,7 +5,8 @@ use rand::SeedableRng;
 use super::*;
 use crate::config::Retention;
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::Head;
+use crate::model::{Head, Subscription};
+use crate::pattern::Pattern;
 use crate::store::hot::Hot;
 use crate::store::{NOTICE_QUEUE_MAX, Options, Store};
 use crate::time::Clock;
@@ -73,7 +74,7 @@ fn a_step_that_ends_nothing_writes_nothing() {
         let mut hot = Hot::open(&transaction).unwrap();
         let mut minter = Minter::after(None);
         for _ in 0..=PAGE_SCAN_MAX {
-            hot.put_pending(Lane(1), &Head::fresh(minter.mint(clock.now(), 0))).unwrap();
+            hot.put_pending(Lane(1), &Head::fresh(minter.mint(clock.now(), 0)), 0).unwrap();
         }
     }
     transaction.commit().unwrap();
@@ -83,4 +84,72 @@ fn a_step_that_ends_nothing_writes_nothing() {
     assert!(step.next.is_some(), "there are more rows than one step looks at");
     let jobs = database.begin_read().unwrap().open_table(JOB).unwrap();
     assert!(jobs.get(7).unwrap().is_none());
+}
+
+/// A job that met an unreadable event was dropped: who waited for it was never
+/// answered, and the engine never heard that the lane had been looked through.
+#[test]
+fn who_waits_for_a_job_that_meets_an_unreadable_event_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, mut notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let mut subscription = Subscription::sample(1);
+    subscription.settings.events = vec![Pattern::parse("posthaste.delivery.failed").unwrap()];
+    store.shared.registry_mut().put_subscription(Arc::new(subscription));
+    let database = store.shared.database().unwrap();
+    let transaction = schema::begin(&database).unwrap();
+    {
+        let mut hot = Hot::open(&transaction).unwrap();
+        let head = Head::fresh(Minter::after(None).mint(clock.now(), 0));
+        hot.event.insert(&head.event.to_key(), &[99][..]).unwrap();
+        hot.put_pending(Lane(1), &head, 0).unwrap();
+    }
+    transaction.commit().unwrap();
+    let opened_until_ms = clock.now().as_millis();
+    let job = writer.new_job(Lane(1), JobKind::Expire { opened_until_ms, oldest_left_ms: None, operational: 0 });
+    let (reply, mut answer) = oneshot::channel();
+    writer.waiting.insert(7, reply);
+    writer.jobs.push_back((7, job));
+    writer.step_job(database);
+    assert_eq!(answer.try_recv().expect("it is answered").unwrap().done, 1);
+    let heard: Vec<Notice> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    assert!(heard.iter().any(|notice| matches!(notice, Notice::Expired { failed: 1, oldest_opened_at: None, .. })));
+}
+
+/// A job that could not go on was dropped without a word.
+#[test]
+fn who_waits_for_a_job_that_is_given_up_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (_store, mut writer, mut notices) = writer(folder.path(), &clock);
+    let kind = JobKind::Expire { opened_until_ms: 0, oldest_left_ms: None, operational: 1 };
+    let job = Job { done: 3, ..writer.new_job(Lane(1), kind) };
+    let (reply, mut answer) = oneshot::channel();
+    writer.waiting.insert(7, reply);
+    writer.give_up(7, &job);
+    assert!(matches!(answer.try_recv(), Ok(Err(DeliveryError::Write(WriteError::Unavailable)))));
+    let told = notices.try_recv().ok().expect("it is told");
+    assert!(matches!(told, Notice::Expired { failed: 2, oldest_opened_at: Some(Timestamp::ZERO), .. }));
+}
+
+/// Housekeeping went on with a database that its own bulk work had found broken.
+#[test]
+fn housekeeping_ends_where_the_store_broke() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, mut notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let database = store.shared.database().unwrap();
+    let transaction = schema::begin(&database).unwrap();
+    transaction.delete_table(EVENT).unwrap();
+    transaction.open_table(redb::TableDefinition::<u32, u32>::new("event")).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let job = writer.new_job(Lane(1), JobKind::End);
+    writer.jobs.push_back((7, job));
+    writer.housekeep();
+    assert!(!store.is_ready());
+    let heard: Vec<Notice> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    assert_eq!(heard.iter().filter(|notice| matches!(notice, Notice::Down)).count(), 1);
 }
