@@ -129,7 +129,7 @@ fn who_waits_for_a_job_that_is_given_up_is_told() {
     writer.waiting.insert(7, reply);
     writer.give_up(7, &job);
     assert!(matches!(answer.try_recv(), Ok(Err(DeliveryError::Write(WriteError::Unavailable)))));
-    let told = notices.try_recv().ok().expect("it is told");
+    let told = notices.try_recv().expect("it is told");
     assert!(matches!(told, Notice::Expired { failed: 2, oldest_opened_at: Some(Timestamp::ZERO), .. }));
 }
 
