@@ -17,7 +17,7 @@ use crate::attempt::Performer;
 use crate::config::{Auth, Config, Listen, Live, Loaded};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, StoreGone};
-use crate::http::{BindError, BodyRoom, Listeners};
+use crate::http::{BindError, BodyRoom, Certificate, Listeners};
 use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
@@ -49,6 +49,9 @@ pub enum ReloadError {
     /// It asks for no keys, where there are listeners that other machines reach.
     #[error("service.auth must not be \"none\" while the daemon listens on {0}, which is reached from other machines")]
     Open(String),
+    /// The certificate that it names cannot be shown.
+    #[error("cannot use the certificate of [service] tls: {0}")]
+    Certificate(String),
 }
 
 /// Why the daemon ended by itself.
@@ -76,6 +79,7 @@ pub struct App {
     writer: WriterThread,
     engine: JoinHandle<Result<(), StoreGone>>,
     servers: Vec<JoinHandle<()>>,
+    certificate: Option<Certificate>,
     addresses: Vec<Listen>,
     metrics_addresses: Vec<Listen>,
     reloaded: watch::Sender<u64>,
@@ -95,6 +99,7 @@ impl App {
         let listeners = Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?;
         let metrics_listen: Vec<Listen> = config.service.metrics_listen.iter().copied().map(Listen::Tcp).collect();
         let metrics_listeners = Listeners::bind(&metrics_listen, None).await?;
+        let certificate = listeners.certificate();
         let (addresses, metrics_addresses) = (listeners.addresses(), metrics_listeners.addresses());
         client.refuse(addresses.iter().chain(&metrics_addresses).filter_map(socket_address).collect());
 
@@ -132,6 +137,7 @@ impl App {
             writer,
             engine,
             servers,
+            certificate,
             addresses,
             metrics_addresses,
             reloaded,
@@ -165,6 +171,9 @@ impl App {
         let open = self.addresses.iter().find(|listener| !listener.is_local());
         if let (Auth::None, Some(open)) = (config.service.auth, open) {
             return Err(ReloadError::Open(show_address(open)));
+        }
+        if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
+            certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?;
         }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
@@ -295,7 +304,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     [
         ("service.listen", before.service.listen != after.service.listen),
         ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
-        ("service.tls", before.service.tls != after.service.tls),
+        ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
         ("storage.path", before.storage.path != after.storage.path),
         ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),
         ("log", (before.log.format, before.log.level) != (after.log.format, after.log.level)),

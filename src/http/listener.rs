@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Listen, ServerTls};
 use crate::limits::{CONNECTIONS_MAX, REQUEST_HEAD_TIMEOUT};
 
+use super::Service;
 use super::connection::{self, Link, RequestIds, Shared, stopped};
-use super::{Service, tls};
+use super::tls::Certificate;
 
 /// How long accepting pauses after it failed, as it does while the process has
 /// no file descriptor left.
@@ -56,15 +56,15 @@ enum Stream {
 /// Sockets that are bound and not served yet.
 pub struct Listeners {
     sockets: Vec<(Socket, Listen)>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
 }
 
 impl Listeners {
     /// Binds every address of `listen`. TCP listeners speak TLS where `tls` is
     /// given. A socket file that nobody listens on any more is replaced.
     pub async fn bind(listen: &[Listen], tls: Option<&ServerTls>) -> Result<Listeners, BindError> {
-        let tls =
-            tls.map(|files| tls::acceptor(&files.cert_file, &files.key_file)).transpose().map_err(BindError::Tls)?;
+        let read = |files: &ServerTls| Certificate::read(&files.cert_file, &files.key_file);
+        let tls = tls.map(read).transpose().map_err(BindError::Tls)?;
         let mut sockets = Vec::with_capacity(listen.len());
         for listen in listen {
             let bound = match listen {
@@ -83,6 +83,11 @@ impl Listeners {
     /// Where is listened, in the order of the configuration; port 0 has become a real one.
     pub fn addresses(&self) -> Vec<Listen> {
         self.sockets.iter().map(|(_, listen)| listen.clone()).collect()
+    }
+
+    /// The certificate that TCP listeners show, to be renewed while they do.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.tls.clone()
     }
 
     /// Answers requests by `service` until `shutdown` holds `true` (or can never
@@ -104,7 +109,7 @@ impl Listeners {
 struct Door {
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
 }
 
 impl Door {
@@ -148,7 +153,7 @@ async fn accept(socket: &Socket, slots: &Arc<Semaphore>) -> io::Result<(Stream, 
 async fn greet(
     stream: Stream,
     shared: Arc<Shared>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
     mut shutdown: watch::Receiver<bool>,
     _slot: OwnedSemaphorePermit,
 ) {
@@ -162,7 +167,7 @@ async fn greet(
     let Some(tls) = tls else { return connection::serve(stream, Link::Tcp(local), shared, shutdown).await };
     let handshake = tokio::select! {
         () = stopped(&mut shutdown) => return,
-        handshake = tokio::time::timeout(REQUEST_HEAD_TIMEOUT, tls.accept(stream)) => handshake,
+        handshake = tokio::time::timeout(REQUEST_HEAD_TIMEOUT, tls.acceptor().accept(stream)) => handshake,
     };
     match handshake {
         Ok(Ok(stream)) => connection::serve(stream, Link::Tcp(local), shared, shutdown).await,
@@ -318,6 +323,24 @@ mod tests {
         assert!(path.exists());
     }
 
+    /// Whether a caller that trusts `certificate` alone is answered.
+    async fn is_shown(address: std::net::SocketAddr, certificate: &rcgen::Certificate) -> bool {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let Ok(stream) = connector.connect(name, stream).await else { return false };
+        let answer = talk(stream, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        answer.starts_with("HTTP/1.1 200 ")
+    }
+
     #[tokio::test]
     async fn tls_shows_the_configured_certificate() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -328,23 +351,19 @@ mod tests {
         let any = [Listen::Tcp("127.0.0.1:0".parse().expect("an address"))];
         let listeners = Listeners::bind(&any, Some(&files)).await.expect("bound");
         let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
+        let certificate = listeners.certificate().expect("there is one");
         let (_stop, shutdown) = watch::channel(false);
         let served = tokio::spawn(listeners.serve(service(), shutdown));
 
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = TcpStream::connect(address).await.expect("connected");
-        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
-        let stream = connector.connect(name, stream).await.expect("a handshake");
-        let answer = talk(stream, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(is_shown(address, &made.cert).await);
+        // Renewed, and asked for with a key that does not fit.
+        let renewed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        std::fs::write(&files.cert_file, renewed.cert.pem()).expect("written");
+        assert!(certificate.renew(&files.cert_file, &files.key_file).is_err());
+        assert!(is_shown(address, &made.cert).await, "nothing changed");
+        std::fs::write(&files.key_file, renewed.signing_key.serialize_pem()).expect("written");
+        certificate.renew(&files.cert_file, &files.key_file).expect("renewed");
+        assert!(is_shown(address, &renewed.cert).await && !is_shown(address, &made.cert).await);
         served.abort();
 
         let missing = ServerTls { cert_file: folder.path().join("none.pem"), ..files };

@@ -31,7 +31,7 @@ pub use guard::{Allowed, allow_origin, check, preflight};
 pub use listener::{BindError, Listeners};
 pub use problem::{Code, Problem};
 pub use router::{Miss, Router};
-pub use tls::check_certificate;
+pub use tls::{Certificate, check_certificate};
 
 /// A request whose body was not read yet.
 pub type Request = ::http::Request<Body>;

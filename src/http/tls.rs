@@ -1,7 +1,7 @@
 //! The certificate that our own listeners show.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -16,8 +16,34 @@ pub fn check_certificate(cert_file: &Path, key_file: &Path) -> Result<(), String
     acceptor(cert_file, key_file).map(|_| ())
 }
 
+/// The certificate in force, which can be renewed while listeners show it: open
+/// connections keep theirs.
+#[derive(Clone)]
+pub struct Certificate(Arc<RwLock<TlsAcceptor>>);
+
+impl Certificate {
+    /// Reads it.
+    pub(super) fn read(cert_file: &Path, key_file: &Path) -> Result<Certificate, String> {
+        acceptor(cert_file, key_file).map(|acceptor| Certificate(Arc::new(RwLock::new(acceptor))))
+    }
+
+    /// Reads it anew, perhaps from other files. What cannot be read changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, and with which file.
+    pub fn renew(&self, cert_file: &Path, key_file: &Path) -> Result<(), String> {
+        let renewed = acceptor(cert_file, key_file)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Reads a chain and its key from PEM files. The error says which file, and why.
-pub(super) fn acceptor(cert_file: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
+fn acceptor(cert_file: &Path, key_file: &Path) -> Result<TlsAcceptor, String> {
     let of = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert_file)
         .and_then(|certificates| certificates.collect())
