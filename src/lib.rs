@@ -52,6 +52,8 @@ pub mod sched;
 pub mod secrecy;
 pub mod secret;
 pub mod sign;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod template;
 pub mod time;

@@ -479,8 +479,7 @@ impl Scheduler {
             }
             return;
         }
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        for lane in lanes {
+        for lane in self.lanes_in_order() {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.resumed();
             }
@@ -488,11 +487,17 @@ impl Scheduler {
         }
     }
 
+    /// Every lane, by number: the same inputs lead to the same actions.
+    fn lanes_in_order(&self) -> Vec<Lane> {
+        let mut lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        lanes.sort_unstable();
+        lanes
+    }
+
     /// The clock was set back: nothing may sleep longer than it could by policy.
     fn pull_in(&mut self, now: Timestamp) {
         self.heard = Heard::default();
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        for lane in lanes {
+        for lane in self.lanes_in_order() {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.pull_in(now);
             }
