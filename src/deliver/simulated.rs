@@ -1,7 +1,7 @@
 //! A network for simulations: requests come out as values, and wait for the answer
 //! that the simulation decides on.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::oneshot;
 
@@ -62,8 +62,13 @@ impl Sent {
 impl Client {
     /// A client whose requests go to `network`.
     pub(crate) fn simulated(options: Options, network: &Network) -> Result<Client, TlsError> {
-        // It trusts nobody: it dials nobody.
-        let shared = Shared::new(options, &Roots::Pem(String::new()))?;
+        // Some authority it must trust, though it dials nobody.
+        static AUTHORITY: OnceLock<String> = OnceLock::new();
+        let authority = AUTHORITY.get_or_init(|| {
+            let made = rcgen::generate_simple_self_signed(vec!["nobody".to_owned()]).unwrap();
+            made.cert.pem()
+        });
+        let shared = Shared::new(options, &Roots::Pem(authority.clone()))?;
         Ok(Client(Arc::new(Shared { simulated: Some(network.clone()), ..shared })))
     }
 }

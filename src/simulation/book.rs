@@ -39,7 +39,6 @@ pub(super) struct Outcome {
 
 /// An event that is in the store.
 pub(super) struct Stored {
-    pub(super) organization: Name,
     /// It was answered 2xx.
     promised: bool,
     pub(super) deliveries: BTreeMap<Lane, Known>,
@@ -205,7 +204,7 @@ impl Book {
             opened_at: head.opened_at,
         };
         let deliveries = lanes.iter().map(|lane| (*lane, known.clone())).collect();
-        self.events.insert(event.id, Stored { organization: event.organization.clone(), promised: false, deliveries });
+        self.events.insert(event.id, Stored { promised: false, deliveries });
         self.touched.extend(lanes.iter().map(|lane| event.id.delivery(*lane)));
     }
 
@@ -296,10 +295,10 @@ impl Book {
     }
 
     /// The store answered 2xx.
-    pub(super) fn promised(&mut self, id: EventId, serial: u64, organization: &Name, deliveries: u32) {
+    pub(super) fn promised(&mut self, id: EventId, serial: u64, deliveries: u32) {
         let stored = self.events.entry(id).or_insert_with(|| {
             assert_eq!(deliveries, 0, "{id} has deliveries that nobody was told of");
-            Stored { organization: organization.clone(), promised: false, deliveries: BTreeMap::new() }
+            Stored { promised: false, deliveries: BTreeMap::new() }
         });
         stored.promised = true;
         self.by_serial.insert(serial, id);
@@ -345,8 +344,7 @@ impl Book {
                 let is_refused = serial.is_some_and(|serial| self.refused.contains(&serial));
                 assert!(!is_refused, "{id} was refused and is stored");
                 assert!(self.in_doubt || detail.deliveries.is_empty(), "{id} was stored and nobody was told");
-                let organization = detail.event.organization.clone();
-                self.events.insert(id, Stored { organization, promised: false, deliveries: BTreeMap::new() });
+                self.events.insert(id, Stored { promised: false, deliveries: BTreeMap::new() });
                 for delivery in detail.deliveries {
                     self.adopt(&delivery);
                 }

@@ -68,12 +68,14 @@ fn replays(world: &mut World) {
         let (owed, missed) = (failed(world), world.missed(lane));
         let window = work::everything();
         let replayed = world.replay(Replay { lane, window, failed: true, delivered: false, missed: true });
+        // A storage that is full has no room for more.
+        let Ok(replayed) = replayed else { continue };
         assert_eq!(replayed, owed.len() as u64 + missed, "failed and missed of lane {lane}");
         assert!(world.run_until(12 * HOUR, |world| world.pending().is_empty()), "what was replayed is still pending");
         are_delivered(world, owed, "after its replay");
         let window = work::everything();
         let again = world.replay(Replay { lane, window, failed: false, delivered: false, missed: true });
-        assert!(again <= 2, "there is nothing more to be had: {again}");
+        assert!(again.is_ok_and(|again| again <= 2), "there is nothing more to be had: {again:?}");
     }
     world.run_until(12 * HOUR, |world| world.pending().is_empty());
 }

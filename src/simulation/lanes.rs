@@ -21,6 +21,8 @@ const PROBES_APART: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) began: InFlight,
+    /// By a clock that only goes on.
+    began_ms: u64,
     /// It went out on the wire.
     pub(super) was_sent: bool,
     pub(super) fate: Option<Fate>,
@@ -31,8 +33,8 @@ pub(super) struct Flight {
 struct Seen {
     trips_in_a_row: u32,
     last_failed: bool,
-    /// When the last attempt ended, by a clock that only goes on.
-    ended_ms: u64,
+    /// When it was tripped or the last probe ended, by a clock that only goes on.
+    quiet_since_ms: u64,
     /// When the last ones began, by the wall clock, since it was last set.
     begun: VecDeque<Timestamp>,
 }
@@ -95,7 +97,7 @@ impl Lanes {
     ) {
         self.attempts += 1;
         let id = began.event.delivery(began.lane);
-        let flight = Flight { began, was_sent: false, fate: None };
+        let flight = Flight { began, began_ms: true_ms, was_sent: false, fate: None };
         let before = self.flights.insert(id, flight);
         assert!(before.is_none(), "{id} has two attempts in flight");
         assert!(self.flights.len() <= concurrency_total, "more than {concurrency_total} attempts in flight");
@@ -121,8 +123,8 @@ impl Lanes {
         }
         if seen.trips_in_a_row >= TRIPS_AFTER {
             assert_eq!(of_lane, 1, "lane {} is tripped: one probe at a time", began.lane);
-            let pause = Duration::from_millis(true_ms - seen.ended_ms);
-            let is_by_the_clock = self.stepped_forth_ms >= seen.ended_ms;
+            let pause = Duration::from_millis(true_ms - seen.quiet_since_ms);
+            let is_by_the_clock = self.stepped_forth_ms >= seen.quiet_since_ms;
             // The wall clock may drift by a part of it.
             assert!(is_by_the_clock || pause * 101 / 100 >= PROBES_APART, "a probe after {pause:?}");
         }
@@ -153,17 +155,21 @@ impl Lanes {
         );
     }
 
-    /// An attempt of an enabled lane ended with that.
-    pub(super) fn ended(&mut self, lane: Lane, fate: &Fate, is_success: bool, true_ms: u64) {
+    /// An attempt ended with that.
+    pub(super) fn ended(&mut self, lane: Lane, flight: &Flight, fate: &Fate, is_success: bool, true_ms: u64) {
         let seen = self.seen.entry(lane).or_default();
-        seen.ended_ms = true_ms;
         seen.last_failed = !is_success;
+        let was_tripped = seen.trips_in_a_row >= TRIPS_AFTER;
         if is_success {
             seen.trips_in_a_row = 0;
         } else if fate.trips() {
             seen.trips_in_a_row += 1;
-        } else if seen.trips_in_a_row < TRIPS_AFTER {
+        } else if !was_tripped {
             seen.trips_in_a_row = 0;
+        }
+        // What was in flight when it was tripped is no probe.
+        if !was_tripped || flight.began_ms > seen.quiet_since_ms {
+            seen.quiet_since_ms = true_ms;
         }
     }
 }

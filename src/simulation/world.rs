@@ -93,8 +93,8 @@ pub(super) struct World {
     is_storm: bool,
     /// When to go on though nothing is due.
     busy_at_ms: Option<u64>,
-    /// Deliveries that a replay was answered to have opened.
-    replayed: Option<u64>,
+    /// What the last replay was answered: how many it opened.
+    replayed: Option<Result<u64, DeliveryError>>,
     pub(super) tally: Tally,
 }
 
@@ -189,7 +189,6 @@ impl World {
                 Err(error) => panic!("the store cannot be opened: {error}"),
             }
         };
-        self.tally.events += 1;
         let client = Client::simulated((&self.config.delivery).into(), &self.network).unwrap();
         let live = Live::new(self.config.clone());
         let performer = Performer::new(client, live.clone(), clock.clone());
@@ -197,7 +196,7 @@ impl World {
         let _inside = self.runtime.enter();
         let metrics = Arc::new(Metrics::default());
         let mut engine = Engine::new(store.store.clone(), performer, live, clock.clone(), metrics, random);
-        self.book.compare_all(&store);
+        self.disk.calmly(|| self.book.compare_all(&store));
         engine.begin();
         let (unheard, removed) = (VecDeque::new(), BTreeSet::new());
         self.daemon = Some(Daemon { store, engine, clock, unheard, removed, turned_ms: self.true_ms });
@@ -485,13 +484,13 @@ impl World {
         }
         let has_moved = !told.is_empty();
         daemon.unheard.extend(told);
+        if self.disk.has_power() {
+            self.disk.calmly(|| self.book.compare(&daemon.store));
+        }
         let was_answered = self.answer_calls();
         if !self.disk.has_power() {
             self.crash();
-            return true;
         }
-        let daemon = self.daemon.as_ref().unwrap();
-        self.book.compare(&daemon.store);
         has_moved || was_answered
     }
 
@@ -540,7 +539,7 @@ impl World {
                 continue;
             }
             // It was not made: the subscription was disabled, or the store down.
-            let Some(fate) = flight.fate else {
+            let Some(fate) = flight.fate.clone() else {
                 assert!(!flight.was_sent, "{id} ended without its answer");
                 continue;
             };
@@ -548,7 +547,7 @@ impl World {
             let ended_at = daemon.clock.now();
             if let Some(subscription) = self.book.subscriptions.get(&id.lane()) {
                 let is_success = fate.is_success(subscription.settings.format);
-                self.lanes.ended(id.lane(), &fate, is_success, self.true_ms);
+                self.lanes.ended(id.lane(), &flight, &fate, is_success, self.true_ms);
             }
             let outcome = Outcome { due, began_at, ended_at, fate: Some(fate), interrupted: false };
             self.book.settling.insert(id, outcome);
@@ -619,8 +618,9 @@ impl World {
             (Asked::CancelMany(lane), Answer::Cancelled(Ok(_))) => drop(self.book.cancelling.remove(&lane)),
             (Asked::Replay(lane), Answer::Replayed(Ok(replayed))) => {
                 self.book.replaying.remove(&lane);
-                self.replayed = Some(replayed.deliveries);
+                self.replayed = Some(Ok(replayed.deliveries));
             }
+            (Asked::Replay(_), Answer::Replayed(Err(error))) => self.replayed = Some(Err(error)),
             _ => {}
         }
     }
@@ -639,10 +639,9 @@ impl World {
         result: Result<crate::store::command::Accepted, AcceptError>,
     ) {
         let Publication { serial, event } = &publication;
-        let organization = event.organization.clone();
         let key = event.idempotency_key.as_ref().map(|key| format!("given {key}"));
         let key = key.or_else(|| event.event_id.as_ref().map(|id| format!("id {id}")));
-        let key = key.map(|key| (organization.clone(), key));
+        let key = key.map(|key| (event.organization.clone(), key));
         let prior = key.as_ref().and_then(|key| self.book.keys.get(key).copied());
         match result {
             Ok(accepted) if accepted.duplicate => {
@@ -658,7 +657,7 @@ impl World {
                     let known_until = first.accepted_at() + Duration::from_millis(72 * HOUR);
                     assert!(self.book.wall_max >= known_until, "{first} was accepted again as {}", accepted.id);
                 }
-                self.book.promised(accepted.id, *serial, &organization, accepted.deliveries);
+                self.book.promised(accepted.id, *serial, accepted.deliveries);
                 if let Some(key) = key {
                     self.book.keys.insert(key, (accepted.id, *serial));
                 }
@@ -828,7 +827,7 @@ impl World {
 
     pub(super) fn compare_all(&mut self) {
         let daemon = self.daemon.as_ref().unwrap();
-        self.book.compare_all(&daemon.store);
+        self.disk.calmly(|| self.book.compare_all(&daemon.store));
     }
 
     /// Deliveries that are pending.
@@ -852,7 +851,7 @@ impl World {
         self.calls.is_empty()
     }
 
-    pub(super) fn replay(&mut self, replay: Replay) -> u64 {
+    pub(super) fn replay(&mut self, replay: Replay) -> Result<u64, DeliveryError> {
         self.replayed = None;
         self.ask(|store| work::replay(store, replay));
         assert!(self.run_until(MINUTE, |world| world.replayed.is_some()), "a replay is answered");
