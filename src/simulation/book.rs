@@ -212,10 +212,9 @@ impl Book {
         let id = head.event.delivery(lane);
         self.touched.insert(id);
         let in_doubt = self.in_doubt;
-        let Some(stored) = self.events.get_mut(&head.event) else {
-            assert!(in_doubt, "an unknown event was opened");
-            return;
-        };
+        // Of an event that matched nobody, nobody was told.
+        let unmatched = || Stored { promised: false, deliveries: BTreeMap::new() };
+        let stored = self.events.entry(head.event).or_insert_with(unmatched);
         let before = stored.deliveries.insert(
             lane,
             Known {

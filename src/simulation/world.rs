@@ -91,6 +91,8 @@ pub(super) struct World {
     made: usize,
     /// Whether things are late, lost and out of order.
     is_storm: bool,
+    /// Whether an idle writer looks around once an hour only: nobody waits for it.
+    pub(super) is_leaping: bool,
     /// When to go on though nothing is due.
     busy_at_ms: Option<u64>,
     /// What the last replay was answered: how many it opened.
@@ -112,7 +114,7 @@ impl World {
         config.delivery.concurrency_total = any_of(&mut chance, &[2, 5, 12, 64]);
         config.delivery.retry.max_delay = any_of(&mut chance, &[hours(1), hours(4)]);
         config.delivery.retry.give_up_after = any_of(&mut chance, &[hours(6), hours(24), hours(72)]);
-        let retention = Retention { delivered: hours(73), failed: hours(200), unmatched: hours(72), audit: hours(2000) };
+        let retention = Retention { delivered: hours(73), failed: hours(200), unmatched: hours(72), audit: hours(100_000) };
         config.retention = retention;
         config.storage.bytes_max = any_of(&mut chance, &[0, 0, 0, 60_000]);
         let rules = Rules {
@@ -146,6 +148,7 @@ impl World {
             next_serial: 1,
             made: 0,
             is_storm: false,
+            is_leaping: false,
             busy_at_ms: None,
             replayed: None,
             tally: Tally::default(),
@@ -316,7 +319,9 @@ impl World {
             if let Some(wake) = daemon.engine.next_wake() {
                 next = next.min(self.true_ms + wake.since(self.wall()).as_millis() as u64);
             }
-            next = next.min(daemon.turned_ms + daemon.store.patience().as_millis() as u64);
+            let patience = daemon.store.patience().as_millis() as u64;
+            let is_idle = patience >= MINUTE && self.is_leaping;
+            next = next.min(daemon.turned_ms + if is_idle { HOUR } else { patience });
             if daemon.engine.work_len() > daemon.engine.attempts().len() {
                 next = next.min(self.true_ms + SECOND);
             }

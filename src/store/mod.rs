@@ -271,6 +271,9 @@ impl Store {
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
         writer.resume(&database)?;
+        if !is_clean {
+            writer.was_counted_anew();
+        }
         shared.put_database(Some(Arc::new(database)));
         let nudged = Arc::downgrade(&shared);
         shared.clock.on_set(move || {

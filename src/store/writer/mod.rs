@@ -151,6 +151,12 @@ impl Writer {
         Ok(())
     }
 
+    /// What every lane has pending was counted anew: the disk is to know, or the next
+    /// start would take what it had before.
+    pub(in crate::store) fn was_counted_anew(&mut self) {
+        self.dirty.extend(self.shared.lanes().keys());
+    }
+
     /// Works until the queue is closed and empty.
     pub(in crate::store) fn run(mut self) {
         while self.turn(self.patience()) {}
@@ -413,7 +419,7 @@ impl Writer {
         self.shared.load(&database, |lane| self.in_doubt.contains(&lane))?;
         self.in_doubt.clear();
         // Which of them were flushed is not known either.
-        self.dirty.extend(self.shared.lanes().keys());
+        self.was_counted_anew();
         self.shared.put_database(Some(Arc::new(database)));
         Ok(())
     }
