@@ -339,6 +339,7 @@ impl World {
         }
         if !span.is_zero() {
             self.runtime.block_on(tokio::time::advance(span));
+            self.send();
         }
     }
 
@@ -436,6 +437,11 @@ impl World {
                 tokio::task::yield_now().await;
             }
         });
+        self.send()
+    }
+
+    /// What the attempts have sent goes out.
+    fn send(&mut self) -> bool {
         let sent = self.network.take();
         let has_moved = !sent.is_empty();
         for sent in sent {

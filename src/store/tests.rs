@@ -5,8 +5,10 @@ mod bulk;
 mod clock;
 mod configured;
 mod faults;
+mod images;
 mod retention;
 mod space;
+mod versions;
 
 use std::time::Duration;
 
