@@ -2,6 +2,8 @@
 //! can be, nobody waits for a dead neighbour, nothing is done when nothing is to do,
 //! and nothing is kept for longer than it should.
 
+use rand::RngExt;
+
 use crate::id::{DeliveryId, Lane};
 use crate::model::{DeliveryState, Format};
 use crate::store::command::Replay;

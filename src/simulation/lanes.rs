@@ -2,7 +2,7 @@
 //! pending, numbered on, within concurrency, rate and breaker. Written from the
 //! contract, not from `sched`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::id::{DeliveryId, Lane};
@@ -35,6 +35,8 @@ struct Seen {
     last_failed: bool,
     /// When it was tripped or the last probe ended, by a clock that only goes on.
     quiet_since_ms: u64,
+    /// Until when a `Retry-After` asked it to pause, by the wall clock.
+    paused_until: Option<Timestamp>,
     /// When the last ones began, by the wall clock, since it was last set.
     begun: VecDeque<Timestamp>,
 }
@@ -43,6 +45,8 @@ struct Seen {
 pub(super) struct Lanes {
     pub(super) flights: BTreeMap<DeliveryId, Flight>,
     seen: BTreeMap<Lane, Seen>,
+    /// Lanes that the engine knows to be gone.
+    pub(super) removed: BTreeSet<Lane>,
     /// To what the wall clock was set back.
     steps_back: Vec<Timestamp>,
     /// When the wall clock was last set forth.
@@ -65,6 +69,7 @@ impl Lanes {
         }
         for seen in self.seen.values_mut() {
             seen.begun.clear();
+            seen.paused_until = seen.paused_until.filter(|_| !is_back);
         }
     }
 
@@ -75,6 +80,7 @@ impl Lanes {
         if is_enabled_anew {
             seen.trips_in_a_row = 0;
             seen.last_failed = false;
+            seen.paused_until = None;
         }
     }
 
@@ -100,7 +106,9 @@ impl Lanes {
         let flight = Flight { began, began_ms: true_ms, was_sent: false, fate: None };
         let before = self.flights.insert(id, flight);
         assert!(before.is_none(), "{id} has two attempts in flight");
-        assert!(self.flights.len() <= concurrency_total, "more than {concurrency_total} attempts in flight");
+        // What is in flight of a lane that is gone is not waited for.
+        let in_flight = self.flights.keys().filter(|id| !self.removed.contains(&id.lane())).count();
+        assert!(in_flight <= concurrency_total, "more than {concurrency_total} attempts in flight");
         let of_lane = self.flights.values().filter(|it| it.began.lane == began.lane).count();
         if is_told {
             let known = book.known(id).unwrap_or_else(|| panic!("{id} is attempted and not known"));
@@ -128,6 +136,8 @@ impl Lanes {
             // The wall clock may drift by a part of it.
             assert!(is_by_the_clock || pause * 101 / 100 >= PROBES_APART, "a probe after {pause:?}");
         }
+        let is_paused = seen.paused_until.is_some_and(|until| began.began_at < until);
+        assert!(!is_paused, "lane {} is to pause until {:?}", began.lane, seen.paused_until);
         let rate = settings.delivery.rate_per_second.unwrap_or(0.0);
         if rate > 0.0 {
             seen.begun.push_back(began.began_at);
@@ -155,8 +165,17 @@ impl Lanes {
         );
     }
 
-    /// An attempt ended with that.
-    pub(super) fn ended(&mut self, lane: Lane, flight: &Flight, fate: &Fate, is_success: bool, true_ms: u64) {
+    /// An attempt ended with that, at a time by both clocks. `pause_max`: the longest
+    /// that a receiver can ask for.
+    pub(super) fn ended(
+        &mut self,
+        flight: &Flight,
+        fate: &Fate,
+        is_success: bool,
+        (true_ms, wall): (u64, Timestamp),
+        pause_max: Duration,
+    ) {
+        let lane = flight.began.lane;
         let seen = self.seen.entry(lane).or_default();
         seen.last_failed = !is_success;
         let was_tripped = seen.trips_in_a_row >= TRIPS_AFTER;
@@ -166,6 +185,14 @@ impl Lanes {
             seen.trips_in_a_row += 1;
         } else if !was_tripped {
             seen.trips_in_a_row = 0;
+        }
+        if let Fate::Answer { status: 429 | 503, retry_after: Some(asked) } = fate {
+            let seconds = match asked.as_str() {
+                "Fri, 31 Dec 9999 23:59:59 GMT" => u64::MAX,
+                asked => asked.parse().unwrap_or(0),
+            };
+            let until = wall + Duration::from_secs(seconds).min(pause_max);
+            seen.paused_until = seen.paused_until.max(Some(until));
         }
         // What was in flight when it was tripped is no probe.
         if !was_tripped || flight.began_ms > seen.quiet_since_ms {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::model::{FailureCode, Format};
+use crate::model::FailureCode::{self, Closed, Timeout, Tls};
+use crate::model::Format;
 
 /// How a receiver behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Fate {
     pub(super) fn trips(&self) -> bool {
         match self {
             Fate::Answer { status, .. } => *status == 429 || *status >= 500,
-            Fate::Failure(code) => !matches!(code, FailureCode::InvalidResponse | FailureCode::ResponseTooLarge),
+            Fate::Failure(code) => UNREACHABLE.contains(code) || [Tls, Timeout, Closed].contains(code),
         }
     }
 

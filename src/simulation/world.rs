@@ -53,8 +53,6 @@ struct Daemon {
     clock: Clock,
     /// What the writer told and the engine has not heard yet.
     unheard: VecDeque<Notice>,
-    /// Lanes that the engine knows to be gone.
-    removed: BTreeSet<Lane>,
     turned_ms: u64,
 }
 
@@ -201,8 +199,7 @@ impl World {
         let mut engine = Engine::new(store.store.clone(), performer, live, clock.clone(), metrics, random);
         self.disk.calmly(|| self.book.compare_all(&store));
         engine.begin();
-        let (unheard, removed) = (VecDeque::new(), BTreeSet::new());
-        self.daemon = Some(Daemon { store, engine, clock, unheard, removed, turned_ms: self.true_ms });
+        self.daemon = Some(Daemon { store, engine, clock, unheard: VecDeque::new(), turned_ms: self.true_ms });
         self.observe();
     }
 
@@ -236,7 +233,7 @@ impl World {
         }
         let mut daemon = self.daemon.take().unwrap();
         for (id, flight) in std::mem::take(&mut self.lanes.flights) {
-            if daemon.removed.contains(&id.lane()) {
+            if self.lanes.removed.contains(&id.lane()) {
                 continue;
             }
             let outcome = Outcome {
@@ -343,7 +340,7 @@ impl World {
         }
     }
 
-    fn set_clock(&mut self, by_ms: i64) {
+    pub(super) fn set_clock(&mut self, by_ms: i64) {
         // Not before the beginning of the world.
         if self.offset_ms + by_ms + (self.true_ms as i64) < -(DAY as i64) * 300 {
             return;
@@ -514,7 +511,7 @@ impl World {
                 Notice::LaneSet(subscription) => {
                     self.lanes.was_set(subscription.number, subscription.is_enabled());
                 }
-                Notice::LaneRemoved(lane) => drop(self.daemon.as_mut().unwrap().removed.insert(*lane)),
+                Notice::LaneRemoved(lane) => drop(self.lanes.removed.insert(*lane)),
                 Notice::Up => self.lanes.all_were_set(),
                 _ => {}
             }
@@ -546,7 +543,7 @@ impl World {
         let gone: Vec<DeliveryId> = self.lanes.flights.keys().copied().filter(|id| !there.contains(id)).collect();
         for id in gone {
             let Some(flight) = self.lanes.flights.remove(&id) else { continue };
-            if daemon.removed.contains(&id.lane()) {
+            if self.lanes.removed.contains(&id.lane()) {
                 continue;
             }
             // It was not made: the subscription was disabled, or the store down.
@@ -558,7 +555,7 @@ impl World {
             let ended_at = daemon.clock.now();
             if let Some(subscription) = self.book.subscriptions.get(&id.lane()) {
                 let is_success = fate.is_success(subscription.settings.format);
-                self.lanes.ended(id.lane(), &flight, &fate, is_success, self.true_ms);
+                self.lanes.ended(&flight, &fate, is_success, (self.true_ms, ended_at), self.book.rules.max_delay);
             }
             let outcome = Outcome { due, began_at, ended_at, fate: Some(fate), interrupted: false };
             self.book.settling.insert(id, outcome);
@@ -705,6 +702,15 @@ impl World {
         self.publications.extend(repeatable);
     }
 
+    /// Every endpoint behaves in any way from here on.
+    fn unsettle(&mut self) {
+        let lanes: Vec<Lane> = self.book.subscriptions.keys().copied().collect();
+        for lane in lanes {
+            let mood = any_mood(&mut self.chance);
+            self.moods.insert(lane, mood);
+        }
+    }
+
     fn any_lane(&mut self) -> Option<Lane> {
         let lanes: Vec<Lane> = self.book.subscriptions.keys().copied().collect();
         (!lanes.is_empty()).then(|| any_of(&mut self.chance, &lanes))
@@ -807,6 +813,7 @@ impl World {
     /// The safety phase: people want things while everything fails.
     pub(super) fn storm(&mut self, actions: usize) {
         self.is_storm = true;
+        self.unsettle();
         for _ in 0..actions {
             let pause = match self.chance.random_range(0..10) {
                 0..5 => self.chance.random_range(0..2 * SECOND),
