@@ -41,6 +41,8 @@ pub(super) struct Outcome {
 pub(super) struct Stored {
     /// It was answered 2xx.
     promised: bool,
+    /// None: it is not ours, or not known yet.
+    pub(super) serial: Option<u64>,
     pub(super) deliveries: BTreeMap<Lane, Known>,
 }
 
@@ -63,8 +65,6 @@ pub(super) struct Book {
     pub(super) sources: BTreeMap<Name, Name>,
     pub(super) subscriptions: BTreeMap<Lane, std::sync::Arc<Subscription>>,
     pub(super) events: BTreeMap<EventId, Stored>,
-    /// What the answer said, or will say, of each of our events.
-    pub(super) by_serial: BTreeMap<u64, EventId>,
     /// Serial numbers whose publishing was refused for certain, and never tried again.
     pub(super) refused: BTreeSet<u64>,
     /// The first event of each idempotency key.
@@ -73,8 +73,11 @@ pub(super) struct Book {
     /// Deliveries that somebody has asked to retry or cancel, without an answer yet.
     pub(super) touching: BTreeSet<DeliveryId>,
     /// Lanes on which bulk work may be under way: cancelling, replaying.
-    pub(super) cancelling: BTreeSet<Lane>,
-    pub(super) replaying: BTreeSet<Lane>,
+    pub(super) cancelling: BTreeMap<Lane, u32>,
+    pub(super) replaying: BTreeMap<Lane, u32>,
+    /// Lanes of which each such call was answered, since the last comparison.
+    pub(super) cancelled: Vec<Lane>,
+    pub(super) replayed: Vec<Lane>,
     /// What is stored may be more than what was told.
     pub(super) in_doubt: bool,
     /// Deliveries for which that was so.
@@ -95,13 +98,14 @@ impl Book {
             sources: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             events: BTreeMap::new(),
-            by_serial: BTreeMap::new(),
             refused: BTreeSet::new(),
             keys: BTreeMap::new(),
             settling: BTreeMap::new(),
             touching: BTreeSet::new(),
-            cancelling: BTreeSet::new(),
-            replaying: BTreeSet::new(),
+            cancelling: BTreeMap::new(),
+            replaying: BTreeMap::new(),
+            cancelled: Vec::new(),
+            replayed: Vec::new(),
             in_doubt: false,
             doubted: BTreeSet::new(),
             wall_max: start,
@@ -204,7 +208,7 @@ impl Book {
             opened_at: head.opened_at,
         };
         let deliveries = lanes.iter().map(|lane| (*lane, known.clone())).collect();
-        self.events.insert(event.id, Stored { promised: false, deliveries });
+        self.events.insert(event.id, Stored { promised: false, serial: serial(event), deliveries });
         self.touched.extend(lanes.iter().map(|lane| event.id.delivery(*lane)));
     }
 
@@ -213,7 +217,7 @@ impl Book {
         self.touched.insert(id);
         let in_doubt = self.in_doubt;
         // Of an event that matched nobody, nobody was told.
-        let unmatched = || Stored { promised: false, deliveries: BTreeMap::new() };
+        let unmatched = || Stored { promised: false, serial: None, deliveries: BTreeMap::new() };
         let stored = self.events.entry(head.event).or_insert_with(unmatched);
         let before = stored.deliveries.insert(
             lane,
@@ -297,10 +301,9 @@ impl Book {
     pub(super) fn promised(&mut self, id: EventId, serial: u64, deliveries: u32) {
         let stored = self.events.entry(id).or_insert_with(|| {
             assert_eq!(deliveries, 0, "{id} has deliveries that nobody was told of");
-            Stored { promised: false, deliveries: BTreeMap::new() }
+            Stored { promised: false, serial: None, deliveries: BTreeMap::new() }
         });
-        stored.promised = true;
-        self.by_serial.insert(serial, id);
+        (stored.promised, stored.serial) = (true, Some(serial));
     }
 
     /// Compares what was touched with what is stored; after trouble, everything.
@@ -315,6 +318,17 @@ impl Book {
         for id in std::mem::take(&mut self.touched) {
             let stored = store.store.delivery(id).unwrap();
             self.compare_one(id, stored.map(|(delivery, ..)| delivery));
+        }
+        self.end_bulk();
+    }
+
+    /// What bulk work did has been seen.
+    fn end_bulk(&mut self) {
+        for lane in std::mem::take(&mut self.cancelled) {
+            *self.cancelling.entry(lane).or_default() -= 1;
+        }
+        for lane in std::mem::take(&mut self.replayed) {
+            *self.replaying.entry(lane).or_default() -= 1;
         }
     }
 
@@ -343,7 +357,7 @@ impl Book {
                 let is_refused = serial.is_some_and(|serial| self.refused.contains(&serial));
                 assert!(!is_refused, "{id} was refused and is stored");
                 assert!(self.in_doubt || detail.deliveries.is_empty(), "{id} was stored and nobody was told");
-                self.events.insert(id, Stored { promised: false, deliveries: BTreeMap::new() });
+                self.events.insert(id, Stored { promised: false, serial, deliveries: BTreeMap::new() });
                 for delivery in detail.deliveries {
                     self.adopt(&delivery);
                 }
@@ -357,6 +371,7 @@ impl Book {
                 self.compare_one(delivery.id, Some(delivery));
             }
         }
+        self.end_bulk();
         if self.in_doubt {
             // What was on its way is answered for by what is stored now.
             self.in_doubt = false;
@@ -394,13 +409,13 @@ impl Book {
         let is_bulk = is_pending && stored.attempts == known.attempts;
         let is_cancelled = is_bulk
             && stored.state == DeliveryState::Cancelled
-            && (self.cancelling.contains(&id.lane()) || self.ended_lanes.contains(&id.lane()) || self.is_lost(id));
+            && (self.cancelling.get(&id.lane()).is_some_and(|calls| *calls > 0) || self.ended_lanes.contains(&id.lane()) || self.is_lost(id));
         // By the latest that a clock showed, because it may have been set back since.
         let is_expired = is_bulk
             && (stored.state, stored.code) == (DeliveryState::Failed, Some(FailureCode::Expired))
             && known.opened_at + self.rules.give_up_after <= self.wall_max;
         let in_doubt = self.doubted.contains(&id) || self.touching.contains(&id) || self.settling.contains_key(&id);
-        let is_opened = stored.state == DeliveryState::Pending && self.replaying.contains(&id.lane());
+        let is_opened = stored.state == DeliveryState::Pending && self.replaying.get(&id.lane()).is_some_and(|calls| *calls > 0);
         let has_attempts = (known.attempts..=known.attempts + 1).contains(&stored.attempts);
         let is_doubtful = self.in_doubt && has_attempts && (in_doubt || is_opened);
         assert!(

@@ -84,11 +84,10 @@ impl Lanes {
         }
     }
 
-    /// The engine heard anew how every lane is to run.
+    /// The engine heard anew how every lane is to run: each may have been enabled since.
     pub(super) fn all_were_set(&mut self) {
-        for seen in self.seen.values_mut() {
-            seen.begun.clear();
-        }
+        let lanes: Vec<Lane> = self.seen.keys().copied().collect();
+        lanes.into_iter().for_each(|lane| self.was_set(lane, true));
     }
 
     /// An attempt begins. `is_told`: the engine knows of every commit that concerns its lane.
@@ -122,7 +121,8 @@ impl Lanes {
         let settings = &subscription.settings;
         let concurrency = settings.delivery.concurrency.unwrap() as usize;
         assert!(of_lane <= concurrency, "lane {} has {of_lane} attempts in flight, of {concurrency}", began.lane);
-        let failing = self.seen.iter().filter(|(_, seen)| seen.last_failed).map(|(lane, _)| *lane);
+        let failing = self.seen.iter().filter(|(lane, seen)| seen.last_failed && !self.removed.contains(lane));
+        let failing = failing.map(|(lane, _)| *lane);
         let failing: Vec<Lane> = failing.collect();
         let in_flight_failing = self.flights.values().filter(|it| failing.contains(&it.began.lane)).count();
         let seen = self.seen.entry(began.lane).or_default();

@@ -15,7 +15,7 @@ use crate::config::{self, Config, Live, Retention};
 use crate::deliver::Client;
 use crate::deliver::simulated::{Network, Sent};
 use crate::engine::Engine;
-use crate::id::{DeliveryId, Lane};
+use crate::id::{DeliveryId, EventId, Lane};
 use crate::metrics::Metrics;
 use crate::model::{DeliveryState, Name, Status};
 use crate::store::command::{AcceptError, Change, DeliveryError, Replay, WriteError};
@@ -287,8 +287,8 @@ impl World {
         let call = call(self.store());
         match &call.asked {
             Asked::Touch(id) => drop(self.book.touching.insert(*id)),
-            Asked::CancelMany(lane) => drop(self.book.cancelling.insert(*lane)),
-            Asked::Replay(lane) => drop(self.book.replaying.insert(*lane)),
+            Asked::CancelMany(lane) => *self.book.cancelling.entry(*lane).or_default() += 1,
+            Asked::Replay(lane) => *self.book.replaying.entry(*lane).or_default() += 1,
             Asked::Publish(_) | Asked::Change => {}
         }
         self.calls.push(call);
@@ -455,18 +455,15 @@ impl World {
             return;
         };
         wire::check(&subscription, &sent.request, self.wall());
-        let event = match wire::serial(&sent.request) {
-            // What was committed and not answered is not known by its serial number.
-            Some(serial) => self.book.by_serial.get(&serial).copied(),
-            None => sent.request.headers.iter().find(|(name, _)| name == "webhook-id").map(|(_, id)| id.parse().unwrap()),
-        };
-        let waiting = |id: &DeliveryId| {
-            let flight = self.lanes.flights.get(id);
-            id.lane() == lane && flight.is_some_and(|flight| !flight.was_sent)
-        };
-        let id = match event {
-            Some(event) => event.delivery(lane),
-            None => *self.lanes.flights.keys().find(|id| waiting(id)).expect("somebody sent it"),
+        let named = sent.request.headers.iter().find(|(name, _)| name == "webhook-id");
+        let id = match (named, wire::serial(&sent.request)) {
+            (Some((_, event)), _) => event.parse::<EventId>().unwrap().delivery(lane),
+            (None, serial) => {
+                let waiting = self.lanes.flights.iter().filter(|(id, it)| id.lane() == lane && !it.was_sent);
+                let waiting: Vec<DeliveryId> = waiting.map(|(id, _)| *id).collect();
+                let is_it = |id: &&DeliveryId| self.book.events.get(&id.event()).is_some_and(|it| it.serial == serial);
+                *waiting.iter().find(is_it).or(waiting.first()).expect("somebody sent it")
+            }
         };
         let flight = self.lanes.flights.get_mut(&id).unwrap_or_else(|| panic!("{id} was sent without an attempt"));
         assert!(!flight.was_sent, "{id} was sent twice in one attempt");
@@ -623,9 +620,9 @@ impl World {
                     self.book.doubted.insert(id);
                 }
             }
-            (Asked::CancelMany(lane), Answer::Cancelled(Ok(_))) => drop(self.book.cancelling.remove(&lane)),
+            (Asked::CancelMany(lane), Answer::Cancelled(Ok(_))) => self.book.cancelled.push(lane),
             (Asked::Replay(lane), Answer::Replayed(Ok(replayed))) => {
-                self.book.replaying.remove(&lane);
+                self.book.replayed.push(lane);
                 self.replayed = Some(Ok(replayed.deliveries));
             }
             (Asked::Replay(_), Answer::Replayed(Err(error))) => self.replayed = Some(Err(error)),
@@ -658,7 +655,6 @@ impl World {
                 }
                 let key = key.expect("without a key nothing is a duplicate");
                 self.book.keys.insert(key, (accepted.id, *serial));
-                self.book.by_serial.insert(*serial, accepted.id);
             }
             Ok(accepted) => {
                 if let Some((first, _)) = prior {
