@@ -84,6 +84,11 @@ impl Lanes {
         }
     }
 
+    /// Whether its last attempt failed.
+    pub(super) fn has_failed(&self, lane: Lane) -> bool {
+        self.seen.get(&lane).is_some_and(|seen| seen.last_failed)
+    }
+
     /// The engine heard anew how every lane is to run: each may have been enabled since.
     pub(super) fn all_were_set(&mut self) {
         let lanes: Vec<Lane> = self.seen.keys().copied().collect();

@@ -112,7 +112,8 @@ impl World {
         config.delivery.concurrency_total = any_of(&mut chance, &[2, 5, 12, 64]);
         config.delivery.retry.max_delay = any_of(&mut chance, &[hours(1), hours(4)]);
         config.delivery.retry.give_up_after = any_of(&mut chance, &[hours(6), hours(24), hours(72)]);
-        let retention = Retention { delivered: hours(73), failed: hours(200), unmatched: hours(72), audit: hours(100_000) };
+        let failed = any_of(&mut chance, &[hours(73), hours(200)]);
+        let retention = Retention { delivered: hours(73), failed, unmatched: hours(72), audit: hours(100_000) };
         config.retention = retention;
         config.storage.bytes_max = any_of(&mut chance, &[0, 0, 0, 60_000]);
         let rules = Rules {
@@ -722,7 +723,12 @@ impl World {
     }
 
     fn work(&mut self) {
-        match self.chance.random_range(0..40) {
+        let wish = self.chance.random_range(0..40);
+        // What takes several commits is cut off in the middle more often.
+        if wish >= 30 && self.chance.random_ratio(1, 6) {
+            self.disk.cut_power_in(self.chance.random_range(0..40));
+        }
+        match wish {
             0..18 => self.publish(1),
             18..21 => {
                 let count = self.chance.random_range(2..25);
@@ -787,7 +793,10 @@ impl World {
             8 => self.uplink = !self.uplink,
             9 => self.uplink = true,
             10 => self.set_clock(-(HOUR as i64)),
-            11 => self.set_clock(DAY as i64),
+            11 => {
+                let days = any_of(&mut self.chance, &[1, 1, 1, 4]);
+                self.set_clock(days * DAY as i64);
+            }
             12 => {
                 let drift = self.chance.random_range(-400..400);
                 self.set_clock(drift);
@@ -812,10 +821,11 @@ impl World {
         self.unsettle();
         for _ in 0..actions {
             let pause = match self.chance.random_range(0..10) {
-                0..5 => self.chance.random_range(0..2 * SECOND),
-                5..8 => self.chance.random_range(0..5 * MINUTE),
+                0..3 => self.chance.random_range(0..2 * SECOND),
+                3..6 => self.chance.random_range(0..20),
+                6..8 => self.chance.random_range(0..5 * MINUTE),
                 8 => self.chance.random_range(0..3 * HOUR),
-                _ => self.chance.random_range(0..20),
+                _ => 0,
             };
             self.run_for(pause);
             if self.chance.random_ratio(1, 4) {
