@@ -194,6 +194,8 @@ impl Book {
     }
 
     fn accepted(&mut self, event: &Event, head: &Head, lanes: &[Lane]) {
+        let newest = self.events.last_key_value().map(|(id, _)| *id);
+        assert!(newest.is_none_or(|newest| event.id > newest), "{} is older than what came before it", event.id);
         if let Some(serial) = serial(event) {
             let wanted = self.subscriptions.values().filter(|it| it.is_enabled() && self.wants(it, event));
             let wanted: Vec<Lane> = wanted.map(|it| it.number).collect();

@@ -253,6 +253,10 @@ impl World {
         if !self.disk.has_power() {
             return self.crash();
         }
+        if self.book.in_doubt {
+            // The store failed while it was closed.
+            self.book.crashed();
+        }
         // What was interrupted without having been made is not numbered.
         self.book.settling.clear();
         self.lanes.crashed();
