@@ -403,7 +403,8 @@ impl Book {
             self.adopt(&stored);
             return;
         };
-        let is_same = (known.state, known.due, known.attempts) == (stored.state, stored.next_attempt_at, stored.attempts);
+        let is_same =
+            (known.state, known.due, known.attempts) == (stored.state, stored.next_attempt_at, stored.attempts);
         if is_same {
             return;
         }
@@ -411,13 +412,16 @@ impl Book {
         let is_bulk = is_pending && stored.attempts == known.attempts;
         let is_cancelled = is_bulk
             && stored.state == DeliveryState::Cancelled
-            && (self.cancelling.get(&id.lane()).is_some_and(|calls| *calls > 0) || self.ended_lanes.contains(&id.lane()) || self.is_lost(id));
+            && (self.cancelling.get(&id.lane()).is_some_and(|calls| *calls > 0)
+                || self.ended_lanes.contains(&id.lane())
+                || self.is_lost(id));
         // By the latest that a clock showed, because it may have been set back since.
         let is_expired = is_bulk
             && (stored.state, stored.code) == (DeliveryState::Failed, Some(FailureCode::Expired))
             && known.opened_at + self.rules.give_up_after <= self.wall_max;
         let in_doubt = self.doubted.contains(&id) || self.touching.contains(&id) || self.settling.contains_key(&id);
-        let is_opened = stored.state == DeliveryState::Pending && self.replaying.get(&id.lane()).is_some_and(|calls| *calls > 0);
+        let is_opened =
+            stored.state == DeliveryState::Pending && self.replaying.get(&id.lane()).is_some_and(|calls| *calls > 0);
         let has_attempts = (known.attempts..=known.attempts + 1).contains(&stored.attempts);
         let is_doubtful = self.in_doubt && has_attempts && (in_doubt || is_opened);
         assert!(

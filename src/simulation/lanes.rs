@@ -152,7 +152,12 @@ impl Lanes {
             let burst = (rate / 10.0).max(1.0);
             let least = (seen.begun.len() as f64 - burst).max(0.0) / rate;
             let span = began.began_at.since(seen.begun[0]).as_secs_f64();
-            assert!(span >= least - 0.01, "lane {}: {} attempts within {span} s at {rate}", began.lane, seen.begun.len());
+            assert!(
+                span >= least - 0.01,
+                "lane {}: {} attempts within {span} s at {rate}",
+                began.lane,
+                seen.begun.len()
+            );
         }
     }
 
@@ -162,12 +167,7 @@ impl Lanes {
         let is_due = began.due <= began.began_at;
         let is_pulled_in = self.steps_back.iter().any(|wall| never_failed || began.began_at >= *wall + longest);
         let is_due_by_then = !self.steps_back.is_empty() && began.due <= book.wall_max;
-        assert!(
-            is_due || is_pulled_in || is_due_by_then,
-            "{id} is attempted at {}, due {}",
-            began.began_at,
-            began.due
-        );
+        assert!(is_due || is_pulled_in || is_due_by_then, "{id} is attempted at {}, due {}", began.began_at, began.due);
     }
 
     /// An attempt ended with that, at a time by both clocks. `pause_max`: the longest

@@ -27,7 +27,9 @@ impl Drop for Playing {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let seed = self.0;
-            eprintln!("seed {seed} failed; again: POSTHASTE_SIMULATION_SEED={seed} cargo test --lib one_seed -- --ignored");
+            eprintln!(
+                "seed {seed} failed; again: POSTHASTE_SIMULATION_SEED={seed} cargo test --lib one_seed -- --ignored"
+            );
         }
     }
 }

@@ -57,10 +57,8 @@ pub(super) fn check(subscription: &Subscription, request: &Outgoing, now: Timest
         Format::Peridio => {
             let at = header(request, "peridio-published-at");
             let signed = [at.as_bytes(), body].concat();
-            let expected: Vec<String> = valid
-                .iter()
-                .map(|secret| hex::encode_upper(sha256(&hex::decode(secret).unwrap(), &signed)))
-                .collect();
+            let expected: Vec<String> =
+                valid.iter().map(|secret| hex::encode_upper(sha256(&hex::decode(secret).unwrap(), &signed))).collect();
             assert_eq!(header(request, "peridio-signature"), expected.join(","));
         }
         Format::Ferriskey => {

@@ -62,7 +62,8 @@ pub(super) fn publication(chance: &mut StdRng, serial: u64) -> Publication {
     let source = chance.random_bool(0.3).then(|| Name::from(any_of(chance, &["panel-1", "panel-2", "elsewhere"])));
     let level = chance.random_range(0..6);
     let filling = "x".repeat(chance.random_range(0..600));
-    let data = format!(r#"{{"serial":{serial},"level":{level}, "n":1.0e0,"name":"Ann \"\u00dc\"","filling":"{filling}"}}"#);
+    let data =
+        format!(r#"{{"serial":{serial},"level":{level}, "n":1.0e0,"name":"Ann \"\u00dc\"","filling":"{filling}"}}"#);
     let key = || Some(format!("key-{serial}"));
     let event = NewEvent {
         event_type: Name::from(any_of(chance, &TYPES)),
@@ -131,7 +132,7 @@ pub(super) fn publish(store: &Store, publications: Vec<Publication>) -> Call {
 
 pub(super) fn change(store: &Store, change: Change) -> Call {
     let store = store.clone();
-    let answer = Box::pin(async move { 
+    let answer = Box::pin(async move {
         let _ = store.change("simulation", change).await;
         Answer::Changed
     });
@@ -155,8 +156,7 @@ pub(super) fn everything() -> Window {
 
 pub(super) fn cancel_many(store: &Store, lane: Lane, window: Window) -> Call {
     let store = store.clone();
-    let answer =
-        Box::pin(async move { Answer::Cancelled(store.cancel_matching("simulation", lane, window).await) });
+    let answer = Box::pin(async move { Answer::Cancelled(store.cancel_matching("simulation", lane, window).await) });
     Call { asked: Asked::CancelMany(lane), answer }
 }
 

@@ -125,8 +125,7 @@ impl World {
             give_up_after: config.delivery.retry.give_up_after,
         };
         let disk = Disk::with(Vec::new(), StdRng::seed_from_u64(chance.random()));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let mut world = World {
             chance,
             true_ms: 0,
@@ -476,9 +475,9 @@ impl World {
         let mood = self.moods.get(&lane).copied().unwrap_or(Mood::Well);
         let (took, fate) = fate(&mut self.chance, mood, self.uplink, sent.timeout);
         let digest = format!("{id} {} {fate:?} {took:?}", self.true_ms);
-        self.tally.digest = digest.bytes().fold(self.tally.digest, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        self.tally.digest = digest
+            .bytes()
+            .fold(self.tally.digest, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         self.sequence += 1;
         let at = (self.true_ms + took.as_millis() as u64, self.sequence);
         self.answering.insert(at, Answering { sent, id, took, fate });
@@ -643,11 +642,7 @@ impl World {
         }
     }
 
-    fn published(
-        &mut self,
-        publication: Publication,
-        result: Result<crate::store::command::Accepted, AcceptError>,
-    ) {
+    fn published(&mut self, publication: Publication, result: Result<crate::store::command::Accepted, AcceptError>) {
         let Publication { serial, event } = &publication;
         let key = event.idempotency_key.as_ref().map(|key| format!("given {key}"));
         let key = key.or_else(|| event.event_id.as_ref().map(|id| format!("id {id}")));

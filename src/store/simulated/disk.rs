@@ -8,8 +8,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rand::{RngExt, SeedableRng};
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// A change that the disk was asked for.
 #[derive(Clone, Debug)]

@@ -204,7 +204,9 @@ fn every_crash_image_holds_what_was_answered() {
                     (1, _) => apply(&mut image, change),
                     // Some did, some partly, in any order.
                     _ if chance.random_bool(0.5) => match change {
-                        Written::Write(_, data) => apply(&mut image, &torn(change, chance.random_range(0..=data.len()))),
+                        Written::Write(_, data) => {
+                            apply(&mut image, &torn(change, chance.random_range(0..=data.len())))
+                        }
                         _ => apply(&mut image, change),
                     },
                     _ => {}
@@ -224,7 +226,9 @@ fn furnished() -> (Vec<u8>, Clock, BTreeMap<DeliveryId, Fact>) {
     let mut bench = Bench::new();
     bench.subscribe();
     bench.publish(8);
-    bench.settle(|at| if at % 2 == 0 { Settlement::Delivered } else { Settlement::Retry(Timestamp::from_millis(START)) });
+    bench.settle(
+        |at| if at % 2 == 0 { Settlement::Delivered } else { Settlement::Retry(Timestamp::from_millis(START)) },
+    );
     (bench.disk.bytes(), bench.clock, bench.facts)
 }
 

@@ -57,6 +57,9 @@ async fn the_first_version_is_read() {
     assert_eq!((stats.odometer, stats.attempts, stats.pending), (3, 3, 2));
     let totals = world.store.totals();
     assert_eq!((totals.accepted, totals.delivered, totals.failed), (3, 1, 1));
-    let (entries, next) = { let page = world.store.audit(None, 10).unwrap(); (page.rows.len(), page.next) };
+    let (entries, next) = {
+        let page = world.store.audit(None, 10).unwrap();
+        (page.rows.len(), page.next)
+    };
     assert_eq!((entries, next), (3, None));
 }
