@@ -54,6 +54,8 @@ struct Daemon {
     /// What the writer told and the engine has not heard yet.
     unheard: VecDeque<Notice>,
     turned_ms: u64,
+    /// The engine knows that the store is down.
+    is_held: bool,
 }
 
 /// A request whose answer is decided and on its way.
@@ -199,7 +201,8 @@ impl World {
         let mut engine = Engine::new(store.store.clone(), performer, live, clock.clone(), metrics, random);
         self.disk.calmly(|| self.book.compare_all(&store));
         engine.begin();
-        self.daemon = Some(Daemon { store, engine, clock, unheard: VecDeque::new(), turned_ms: self.true_ms });
+        self.daemon =
+            Some(Daemon { store, engine, clock, unheard: VecDeque::new(), turned_ms: self.true_ms, is_held: false });
         self.observe();
     }
 
@@ -513,7 +516,11 @@ impl World {
                     self.lanes.was_set(subscription.number, subscription.is_enabled());
                 }
                 Notice::LaneRemoved(lane) => drop(self.lanes.removed.insert(*lane)),
-                Notice::Up => self.lanes.all_were_set(),
+                Notice::Down => self.daemon.as_mut().unwrap().is_held = true,
+                Notice::Up => {
+                    self.daemon.as_mut().unwrap().is_held = false;
+                    self.lanes.all_were_set();
+                }
                 _ => {}
             }
             self.daemon.as_mut().unwrap().engine_hear(&self.runtime, notice);
@@ -565,6 +572,7 @@ impl World {
             if self.lanes.flights.contains_key(&began.event.delivery(began.lane)) {
                 continue;
             }
+            assert!(!daemon.is_held, "an attempt begins while the store is down");
             let concerns = |notice: &Notice| match notice {
                 Notice::Accepted { lanes, .. } => lanes.contains(&began.lane),
                 Notice::Opened(lane, _)

@@ -53,7 +53,6 @@ struct State {
     has_power: bool,
     /// Somebody looks on: nothing fails and nothing is counted.
     is_calm: bool,
-    operations: u64,
     writes: u64,
     /// Every change since recording began.
     recorded: Option<Vec<Change>>,
@@ -95,7 +94,6 @@ impl Disk {
             fail_in: None,
             has_power: true,
             is_calm: false,
-            operations: 0,
             writes: 0,
             recorded: None,
         })))
@@ -138,11 +136,6 @@ impl Disk {
 
     pub(crate) fn has_power(&self) -> bool {
         self.lock().has_power
-    }
-
-    /// Everything asked of it.
-    pub(crate) fn operations(&self) -> u64 {
-        self.lock().operations
     }
 
     /// Changes and syncs asked of it.
@@ -228,7 +221,6 @@ impl Backend {
             return Err(io::Error::other("no power"));
         }
         state.power_cut_in = state.power_cut_in.map(|left| left - 1);
-        state.operations += 1;
         if state.fail_in == Some(0) {
             state.fail_in = None;
             return Err(io::Error::other("asked to fail"));

@@ -282,7 +282,7 @@ fn each_fault_while_bulk_work_and_retention_go_on_is_survived() {
         bench.facts.clear();
         let window = Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: Vec::new() };
         let (store, lane) = (bench.store.store.clone(), bench.lane);
-        let _ = ask(&mut bench.store, async move {
+        ask(&mut bench.store, async move {
             // It resumes where it stood; whoever asked may not be told.
             let mut request = std::pin::pin!(store.cancel_matching("test", lane, window));
             let mut polls = 0;
