@@ -499,7 +499,7 @@ impl Scheduler {
         self.heard = Heard::default();
         for lane in self.lanes_in_order() {
             if let Some(state) = self.lanes.get_mut(&lane) {
-                state.pull_in(now);
+                state.pull_in(self.latest, now);
             }
             self.reconsider(now, lane);
         }

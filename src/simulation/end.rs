@@ -89,6 +89,8 @@ fn replays(world: &mut World) {
 fn nobody_waits_for_the_dead(world: &mut World) {
     let lanes: Vec<Lane> = world.book.subscriptions.keys().copied().filter(|lane| is_lasting(world, *lane)).collect();
     let Some(dead) = lanes.first().copied() else { return };
+    // The longest pause that a receiver asked for in the storm is over.
+    world.run_for(5 * HOUR);
     world.set_mood(dead, Mood::Hangs);
     // Until it is known to be dead, it may hold every slot for one timeout.
     world.publish(20);
