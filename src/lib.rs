@@ -23,6 +23,8 @@
 //! | [`model`] | organizations, events, subscriptions, deliveries, and their rules |
 //! | [`input`], [`json`], [`id`], [`secret`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
 //!
+//! `simulation`, for tests, stands above all: the daemon in virtual time, from one seed.
+//!
 //! From `sched` down nothing names tokio, a file, a socket or a clock: `now` and
 //! chance are arguments. So three days of retries are tested in milliseconds.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -52,6 +54,8 @@ pub mod sched;
 pub mod secrecy;
 pub mod secret;
 pub mod sign;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod template;
 pub mod time;

@@ -114,6 +114,7 @@ const FLOORS: &[&[&str]] = &[
     &["api", "engine"],
     &["app"],
     &["cli"],
+    &["simulation"],
 ];
 
 #[test]

@@ -16,6 +16,8 @@ mod exchange;
 mod oauth2;
 mod pool;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 mod tls;
 
@@ -148,6 +150,9 @@ struct Shared {
     pool: Arc<Pool>,
     tokens: Tokens,
     warnings: Vec<String>,
+    /// Answers in place of the network.
+    #[cfg(test)]
+    simulated: Option<simulated::Network>,
 }
 
 /// The options in force, as an exchange needs them.
@@ -165,21 +170,29 @@ impl Rules {
     }
 }
 
-impl Client {
-    /// A client that trusts `roots`. Reads the platform's from its files.
-    ///
-    /// # Errors
-    /// When `roots` are given and are not certificates.
-    pub fn new(options: Options, roots: &Roots) -> Result<Client, TlsError> {
+impl Shared {
+    fn new(options: Options, roots: &Roots) -> Result<Shared, TlsError> {
         let (tls, warnings) = Tls::new(roots)?;
-        Ok(Client(Arc::new(Shared {
+        Ok(Shared {
             rules: RwLock::new(Arc::new(Rules::new(options, Vec::new()))),
             dialer: Dialer::new(),
             tls,
             pool: Arc::default(),
             tokens: Tokens::new(),
             warnings,
-        })))
+            #[cfg(test)]
+            simulated: None,
+        })
+    }
+}
+
+impl Client {
+    /// A client that trusts `roots`. Reads the platform's from its files.
+    ///
+    /// # Errors
+    /// When `roots` are given and are not certificates.
+    pub fn new(options: Options, roots: &Roots) -> Result<Client, TlsError> {
+        Ok(Client(Arc::new(Shared::new(options, roots)?)))
     }
 
     /// What the log should say at start: authorities of the platform that cannot
@@ -210,6 +223,10 @@ impl Client {
     /// Makes one exchange. Never fails otherwise than by the exchange's own result;
     /// dropping the future closes the connection.
     pub async fn send(&self, call: Call<'_>) -> Exchange {
+        #[cfg(test)]
+        if let Some(network) = &self.0.simulated {
+            return network.exchange(call).await;
+        }
         let started = Instant::now();
         let result = self.attempt(call, later(started, call.timeout)).await;
         Exchange { duration: started.elapsed(), result: result.map(answer) }

@@ -335,16 +335,19 @@ impl LaneState {
         self.put_off.clear();
     }
 
-    /// The clock was set back to `now`, or the settings changed: nothing waits for
-    /// longer than they say.
-    pub(super) fn pull_in(&mut self, now: Timestamp) {
+    /// The clock was set back from `before` to `now`, or (with the same) the settings
+    /// changed: nothing waits for longer than they say.
+    pub(super) fn pull_in(&mut self, before: Timestamp, now: Timestamp) {
         let longest = self.settings.retry.delay_longest();
         self.heads.reschedule(|head, at| ready_at(head, at, now, longest));
         for until in self.put_off.values_mut() {
             *until = (*until).min(now + NOT_MADE_PAUSE);
         }
         self.expiry_asked_at = self.expiry_asked_at.map(|asked_at| asked_at.min(now));
-        self.paused_until = self.paused_until.min(now + self.settings.retry.max_delay);
+        // What was over stays over.
+        let paused_until = Some(self.paused_until).filter(|until| *until > before);
+        self.paused_until =
+            paused_until.map_or(Timestamp::ZERO, |until| until.min(now + self.settings.retry.max_delay));
         self.rate.pull_in(now, self.settings.rate_per_second);
         self.breaker.pull_in(now);
         self.blame.pull_in(now);

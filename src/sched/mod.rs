@@ -331,7 +331,7 @@ impl Scheduler {
                 state.settings = settings;
                 if differs {
                     // Another rate or longest delay holds for what waits too.
-                    state.pull_in(now);
+                    state.pull_in(now, now);
                 }
                 if state.settings.enabled && !was_enabled || moved {
                     self.tripped -= usize::from(state.breaker.is_tripped());
@@ -491,8 +491,7 @@ impl Scheduler {
             }
             return;
         }
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        for lane in lanes {
+        for lane in self.lanes_in_order() {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.resumed();
             }
@@ -500,13 +499,19 @@ impl Scheduler {
         }
     }
 
+    /// Every lane, by number: the same inputs lead to the same actions.
+    fn lanes_in_order(&self) -> Vec<Lane> {
+        let mut lanes: Vec<Lane> = self.lanes.keys().copied().collect();
+        lanes.sort_unstable();
+        lanes
+    }
+
     /// The clock was set back: nothing may sleep longer than it could by policy.
     fn pull_in(&mut self, now: Timestamp) {
         self.heard = Heard::default();
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        for lane in lanes {
+        for lane in self.lanes_in_order() {
             if let Some(state) = self.lanes.get_mut(&lane) {
-                state.pull_in(now);
+                state.pull_in(self.latest, now);
             }
             self.reconsider(now, lane);
         }

@@ -14,6 +14,8 @@
 //!   `read.rs` the queries.
 
 mod change;
+#[cfg(test)]
+mod check;
 pub mod command;
 mod count;
 mod hot;
@@ -26,15 +28,16 @@ mod records;
 mod schema;
 mod settings;
 mod shared;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -52,10 +55,8 @@ use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
 use command::*;
-use count::Counts;
 use job::JobKind;
 use query::*;
-use queue::Queue;
 use shared::{Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
@@ -257,34 +258,30 @@ impl Store {
         seed: [u8; 32],
     ) -> Result<(Store, WriterThread, mpsc::Receiver<Notice>), OpenError> {
         make_folder(&options.path)?;
-        let shared = Arc::new(Shared {
-            file: options.path.join(FILE_NAME),
-            clock: clock.clone(),
-            rules: RwLock::new(Arc::new(options.secrecy.clone())),
-            options: RwLock::new(options),
-            database: RwLock::new(None),
-            registry: RwLock::new(Registry::default()),
-            lanes: Mutex::new(HashMap::new()),
-            counts: Mutex::new(Counts::default()),
-            is_full: AtomicBool::new(false),
-            has_failed: AtomicBool::new(false),
-            queue: Queue::new(),
-        });
+        let (store, writer, notices) = Store::start(Arc::new(Shared::new(options, clock)), seed)?;
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run());
+        Ok((store, WriterThread(thread.map_err(OpenError::Thread)?), notices))
+    }
+
+    /// Opens the database. Its writer is still to be run.
+    fn start(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
         let database = shared.open_database()?;
         let is_clean = schema::prepare(&database)?;
         shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
         writer.resume(&database)?;
+        if !is_clean {
+            writer.was_counted_anew();
+        }
         shared.put_database(Some(Arc::new(database)));
         let nudged = Arc::downgrade(&shared);
-        clock.on_set(move || {
+        shared.clock.on_set(move || {
             if let Some(shared) = nudged.upgrade() {
                 shared.queue.nudge();
             }
         });
-        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run());
-        Ok((Store { shared }, WriterThread(thread.map_err(OpenError::Thread)?), notices))
+        Ok((Store { shared }, writer, notices))
     }
 
     /// The subscription that this `Idempotency-Key` made in `organization`, and the

@@ -19,7 +19,7 @@ use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
 use super::writer::Command;
-use super::{OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
+use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
 
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,9 @@ pub(super) enum Room {
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) file: PathBuf,
+    /// Where a simulation keeps what else the file holds.
+    #[cfg(test)]
+    pub(super) disk: Option<super::simulated::Disk>,
     pub(super) clock: Clock,
     pub(super) options: RwLock<Options>,
     pub(super) rules: RwLock<Arc<Vec<Rule>>>,
@@ -48,6 +51,25 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// What a closed store has.
+    pub(super) fn new(options: Options, clock: Clock) -> Shared {
+        Shared {
+            file: options.path.join(FILE_NAME),
+            #[cfg(test)]
+            disk: None,
+            clock,
+            rules: RwLock::new(Arc::new(options.secrecy.clone())),
+            options: RwLock::new(options),
+            database: RwLock::new(None),
+            registry: RwLock::new(Registry::default()),
+            lanes: Mutex::new(HashMap::new()),
+            counts: Mutex::new(Counts::default()),
+            is_full: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            queue: Queue::new(),
+        }
+    }
+
     pub(super) fn database(&self) -> Option<Arc<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -117,11 +139,20 @@ impl Shared {
     pub(super) fn open_database(&self) -> Result<Database, OpenError> {
         let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let opened = Database::builder().set_cache_size(cache_bytes).create(&self.file);
-        opened.map_err(|error| match error {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        self.create(&builder).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
             error => OpenError::Database(self.file.clone(), Box::new(error.into())),
         })
+    }
+
+    fn create(&self, builder: &redb::Builder) -> Result<Database, redb::DatabaseError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return builder.create_with_backend(disk.backend());
+        }
+        builder.create(&self.file)
     }
 
     /// Reads what is configured and what is counted. What lanes went through is read

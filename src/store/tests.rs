@@ -5,10 +5,11 @@ mod bulk;
 mod clock;
 mod configured;
 mod faults;
+mod images;
 mod retention;
 mod space;
+mod versions;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +25,7 @@ use crate::model::{
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 
-use super::hot::standing;
-use super::records::{OutcomeState, decode_event_summary, decode_pending};
+use super::check::check;
 
 const START: u64 = 1_800_000_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -140,52 +140,6 @@ impl World {
             let _ = self.store.accept(Vec::new()).await;
             while self.notices.try_recv().is_ok() {}
         }
-    }
-}
-
-/// **Index and records are one to one**: every pending row is where its records
-/// say it stands, every delivery of an event has an outcome or such a row, and the
-/// counters agree.
-fn check(store: &Store) {
-    let database = store.shared.database().unwrap();
-    let transaction = database.begin_read().unwrap();
-    let events = transaction.open_table(tables::EVENT).unwrap();
-    let pending = transaction.open_table(tables::PENDING).unwrap();
-    let outcome = transaction.open_table(tables::OUTCOME).unwrap();
-    let attempt = transaction.open_table(tables::ATTEMPT).unwrap();
-    let mut proven = BTreeSet::new();
-    for row in events.iter().unwrap() {
-        let (key, value) = row.unwrap();
-        let event = EventId::from_key(*key.value());
-        let matched = decode_event_summary(value.value()).unwrap().lanes;
-        let mut lanes: BTreeSet<u32> = matched.iter().copied().collect();
-        let (first, last) = tables::outcome_bounds(event);
-        for row in outcome.range::<&[u8; 16]>(&first..=&last).unwrap() {
-            lanes.insert(DeliveryId::from_key(*row.unwrap().0.value()).lane().0);
-        }
-        for lane in lanes {
-            let id = event.delivery(Lane(lane));
-            let standing = standing(id, &matched, &pending, &outcome, &attempt).unwrap().unwrap();
-            let ended = standing.outcome.is_some_and(|it| matches!(it.state, OutcomeState::Ended(_)));
-            match standing.head {
-                Some(head) => assert!(!ended && proven.insert((Lane(lane), head.key()))),
-                None => assert!(ended, "{id} is neither pending nor ended"),
-            }
-        }
-    }
-    for row in pending.iter().unwrap() {
-        let (key, value) = row.unwrap();
-        let (lane, place) = tables::pending_from_key(key.value());
-        decode_pending(place, value.value()).unwrap();
-        assert!(proven.remove(&(lane, place)), "a pending row that no record speaks of: {lane} {place:?}");
-    }
-    assert!(proven.is_empty());
-    for subscription in store.registry().subscriptions() {
-        let (heads, _) = store.pending(subscription.number, None, usize::MAX / 2).unwrap();
-        let weight = |head: &Head| 12 + events.get(&head.event.to_key()).unwrap().unwrap().value().len() as u64;
-        let stats = store.stats(subscription.number);
-        let counted = (heads.len() as u64, heads.iter().map(weight).sum());
-        assert_eq!((stats.pending, stats.pending_bytes), counted, "lane {}", subscription.number);
     }
 }
 

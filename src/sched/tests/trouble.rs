@@ -241,6 +241,25 @@ fn a_clock_set_back_an_hour_pulls_pauses_in() {
     assert!(wake <= back + policy().delay_longest(), "{wake} is too far from {back}");
 }
 
+/// A pause that had been over began anew when the clock was set back to before its end.
+#[test]
+fn a_pause_that_was_over_stays_over_when_the_clock_is_set_back() {
+    let network: Network = Box::new(|now, _, _| {
+        let outcome = if now == start() { answers(503) } else { answers(200) };
+        (Duration::ZERO, outcome, (now == start()).then_some(seconds(600)))
+    });
+    let mut world = World::new(64, network);
+    world.lane(1, settings("a"));
+    world.publish(1, 1);
+    world.run_for(seconds(1800));
+    assert_eq!(world.delivered.len(), 1);
+    world.now = start() + seconds(60);
+    world.step(Input::Tick);
+    world.publish(1, 1);
+    world.run_for(seconds(1));
+    assert_eq!(world.delivered.len(), 2);
+}
+
 /// The ids of events accepted after the clock was set back lie ahead of it, so that
 /// each stood behind every retry made since, for the length of the step.
 #[test]

@@ -91,6 +91,21 @@ async fn live_bytes_and_totals_are_right_after_a_crash() {
     assert_eq!(world.store.totals().live_bytes, before.live_bytes);
 }
 
+/// What was counted anew after a crash stayed in memory. Where a lane then did nothing
+/// until the daemon was stopped, the next start took the count from before the crash.
+#[tokio::test]
+async fn what_was_counted_anew_after_a_crash_is_kept() {
+    let mut world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    for _ in 0..3 {
+        world.publish(event("1")).await;
+    }
+    world.crash();
+    assert_eq!(world.store.stats(lane).pending, 3);
+    world.restart();
+    assert_eq!(world.store.stats(lane).pending, 3);
+}
+
 /// A store that went down and came back took what it counted from the disk, where
 /// it stands as it was at the last flush.
 #[tokio::test]

@@ -152,33 +152,43 @@ impl Writer {
         Ok(())
     }
 
-    /// Works until the queue is closed and empty.
-    pub(in crate::store) fn run(mut self) {
-        loop {
-            let batch = self.shared.queue.take(self.patience());
-            let is_last = batch.is_last;
-            let mut outcomes = std::mem::take(&mut self.unsettled);
-            outcomes.extend(batch.outcomes);
-            if self.shared.database().is_none() {
-                self.unsettled = outcomes;
-                batch.commands.into_iter().for_each(refuse);
-                if !is_last {
-                    self.try_reopen();
-                    continue;
-                }
-                return;
-            }
-            self.look_at_space();
-            self.work(outcomes, batch.commands);
-            self.housekeep();
-            if is_last && self.unsettled.is_empty() {
-                self.close();
-                return;
-            }
-        }
+    /// What every lane has pending was counted anew: the disk is to know, or the next
+    /// start would take what it had before.
+    pub(in crate::store) fn was_counted_anew(&mut self) {
+        self.dirty.extend(self.shared.lanes().keys());
     }
 
-    fn patience(&self) -> Duration {
+    /// Works until the queue is closed and empty.
+    pub(in crate::store) fn run(mut self) {
+        while self.turn(self.patience()) {}
+    }
+
+    /// Waits for something to do, at most `patience`, and does it. Answers whether
+    /// there may be more to come.
+    pub(in crate::store) fn turn(&mut self, patience: Duration) -> bool {
+        let batch = self.shared.queue.take(patience);
+        let is_last = batch.is_last;
+        let mut outcomes = std::mem::take(&mut self.unsettled);
+        outcomes.extend(batch.outcomes);
+        if self.shared.database().is_none() {
+            self.unsettled = outcomes;
+            batch.commands.into_iter().for_each(refuse);
+            if !is_last {
+                self.try_reopen();
+            }
+            return !is_last;
+        }
+        self.look_at_space();
+        self.work(outcomes, batch.commands);
+        self.housekeep();
+        let is_over = is_last && self.unsettled.is_empty();
+        if is_over {
+            self.close();
+        }
+        !is_over
+    }
+
+    pub(in crate::store) fn patience(&self) -> Duration {
         if self.shared.database().is_none() {
             REOPEN_EVERY
         } else if !self.jobs.is_empty() || self.purge_goes_on {
@@ -298,7 +308,9 @@ impl Writer {
         self.flushed_at = self.now();
         let lanes = self.shared.lanes();
         let mut table = transaction.open_table(STATS)?;
-        for lane in self.dirty.drain() {
+        let mut dirty: Vec<Lane> = self.dirty.drain().collect();
+        dirty.sort_unstable();
+        for lane in dirty {
             if let Some(stats) = lanes.get(&lane) {
                 table.insert(lane.0, encode_stats(stats)?.as_slice())?;
             }
@@ -408,7 +420,7 @@ impl Writer {
         self.shared.load(&database, |lane| self.in_doubt.contains(&lane))?;
         self.in_doubt.clear();
         // Which of them were flushed is not known either.
-        self.dirty.extend(self.shared.lanes().keys());
+        self.was_counted_anew();
         self.shared.put_database(Some(Arc::new(database)));
         Ok(())
     }

@@ -1,0 +1,107 @@
+//! Which seeds are played: those that once found something, some that are always the
+//! same, and some new ones each time. A failure says its seed and how to play it again.
+
+#![allow(clippy::disallowed_methods, reason = "how much is played, and which seed again, is said from outside")]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::end::play;
+use super::world::{DAY, Tally};
+
+/// Seeds that found a fault once, with what that was.
+const FOUND: &[u64] = &[];
+
+/// Seeds that are played each time.
+const FIXED: std::ops::Range<u64> = 0..12;
+
+/// How long new seeds are drawn and played in every run of the tests.
+const NEW_FOR: Duration = Duration::from_secs(8);
+
+/// What people ask for in the storm of one seed.
+const ACTIONS: usize = 120;
+
+/// Says which seed it was, if the test ends within.
+struct Playing(u64);
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let seed = self.0;
+            eprintln!(
+                "seed {seed} failed; again: POSTHASTE_SIMULATION_SEED={seed} cargo test --lib one_seed -- --ignored"
+            );
+        }
+    }
+}
+
+fn play_one(seed: u64) -> Tally {
+    let _playing = Playing(seed);
+    play(seed, ACTIONS)
+}
+
+fn fresh_seed() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos() as u64 % 1_000_000_007
+}
+
+/// Plays new seeds for so long, and says how much that was.
+fn play_new(span: Duration) {
+    let began = Instant::now();
+    let (mut days, mut crashes, mut attempts, mut seeds) = (0, 0, 0, 0);
+    while began.elapsed() < span {
+        let tally = play_one(fresh_seed());
+        days += tally.virtual_ms / DAY;
+        crashes += tally.crashes;
+        attempts += tally.attempts;
+        seeds += 1;
+    }
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    let a_minute = |count: u64| (count as f64 / minutes) as u64;
+    eprintln!(
+        "simulated {} days, {} crashes and {} attempts a minute ({seeds} seeds)",
+        a_minute(days),
+        a_minute(crashes),
+        a_minute(attempts)
+    );
+}
+
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    for seed in FOUND {
+        play_one(*seed);
+    }
+}
+
+#[test]
+fn fixed_seeds_keep_every_promise() {
+    for seed in FIXED {
+        play_one(seed);
+    }
+}
+
+#[test]
+fn new_seeds_keep_every_promise() {
+    play_new(NEW_FOR);
+}
+
+/// A failure that cannot be played again is no use.
+#[test]
+fn a_seed_is_the_same_each_time() {
+    assert_eq!(play_one(3), play_one(3));
+}
+
+/// `POSTHASTE_SIMULATION_SEED=n cargo test --lib one_seed -- --ignored`
+#[test]
+#[ignore = "plays the seed that is named"]
+fn one_seed() {
+    let seed = std::env::var("POSTHASTE_SIMULATION_SEED").expect("POSTHASTE_SIMULATION_SEED names the seed");
+    eprintln!("{:?}", play_one(seed.parse().expect("a number")));
+}
+
+/// `POSTHASTE_SIMULATION_MINUTES=n cargo test --lib long_run -- --ignored --nocapture`
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn long_run() {
+    let minutes = std::env::var("POSTHASTE_SIMULATION_MINUTES").map_or(10, |text| text.parse().expect("minutes"));
+    play_new(Duration::from_secs(60 * minutes));
+}

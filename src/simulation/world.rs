@@ -1,0 +1,935 @@
+//! The world of a simulation: time, a disk, a network and people around one daemon,
+//! whose parts are the real ones: writer, engine, scheduler, formats. **Everything
+//! that happens follows from the seed.**
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::attempt::Performer;
+use crate::config::{self, Config, Live, Retention};
+use crate::deliver::Client;
+use crate::deliver::simulated::{Network, Sent};
+use crate::engine::Engine;
+use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
+use crate::metrics::Metrics;
+use crate::model::{DeliveryState, Name, Status};
+use crate::store::command::{AcceptError, Change, DeliveryError, Replay, WriteError};
+use crate::store::simulated::{Disk, Faults, Stepped};
+use crate::store::{Notice, Options};
+use crate::time::{Clock, Timestamp};
+
+use super::book::{Book, Outcome, Rules};
+use super::lanes::Lanes;
+use super::network::{Fate, Mood, any_mood, any_of, fate};
+use super::wire;
+use super::work::{self, Answer, Asked, Call, Publication};
+
+pub(super) const SECOND: u64 = 1_000;
+pub(super) const MINUTE: u64 = 60 * SECOND;
+pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
+const START_MS: u64 = 1_800_000_000_000;
+
+/// What a simulation came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) virtual_ms: u64,
+    pub(super) crashes: u64,
+    pub(super) attempts: u64,
+    pub(super) events: u64,
+    /// Of everything that went over the wire, so that two runs can be compared.
+    pub(super) digest: u64,
+}
+
+/// A process: gone with a crash.
+struct Daemon {
+    store: Stepped,
+    engine: Engine,
+    clock: Clock,
+    /// What the writer told and the engine has not heard yet.
+    unheard: VecDeque<Notice>,
+    turned_ms: u64,
+    /// The engine knows that the store is down.
+    is_held: bool,
+}
+
+/// A request whose answer is decided and on its way.
+struct Answering {
+    sent: Sent,
+    id: DeliveryId,
+    took: Duration,
+    fate: Fate,
+}
+
+pub(super) struct World {
+    pub(super) chance: StdRng,
+    /// Milliseconds since the beginning, of time that only goes on.
+    pub(super) true_ms: u64,
+    /// What the wall clock is ahead.
+    offset_ms: i64,
+    config: Config,
+    disk: Disk,
+    daemon: Option<Daemon>,
+    runtime: tokio::runtime::Runtime,
+    network: Network,
+    /// By when they arrive.
+    answering: BTreeMap<(u64, u64), Answering>,
+    sequence: u64,
+    moods: BTreeMap<Lane, Mood>,
+    uplink: bool,
+    pub(super) book: Book,
+    pub(super) lanes: Lanes,
+    calls: Vec<Call>,
+    /// What may be published once more.
+    publications: Vec<Publication>,
+    next_serial: u64,
+    made: usize,
+    /// Whether things are late, lost and out of order.
+    is_storm: bool,
+    /// Whether an idle writer looks around once an hour only: nobody waits for it.
+    pub(super) is_leaping: bool,
+    /// When to go on though nothing is due.
+    busy_at_ms: Option<u64>,
+    /// What the last replay was answered: how many it opened.
+    replayed: Option<Result<u64, DeliveryError>>,
+    pub(super) tally: Tally,
+}
+
+/// The configuration by default, read once.
+fn config() -> Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    CONFIG.get_or_init(|| config::load(None, [("POSTHASTE_SERVICE_AUTH".into(), "none".into())]).unwrap()).clone()
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> World {
+        let mut chance = StdRng::seed_from_u64(seed);
+        let mut config = config();
+        let hours = |count: u64| Duration::from_millis(count * HOUR);
+        config.delivery.concurrency_total = any_of(&mut chance, &[2, 5, 12, 64]);
+        config.delivery.retry.max_delay = any_of(&mut chance, &[hours(1), hours(4)]);
+        config.delivery.retry.give_up_after = any_of(&mut chance, &[hours(6), hours(24), hours(72)]);
+        let failed = any_of(&mut chance, &[hours(73), hours(200)]);
+        let retention = Retention { delivered: hours(73), failed, unmatched: hours(72), audit: hours(100_000) };
+        config.retention = retention;
+        config.storage.bytes_max = any_of(&mut chance, &[0, 0, 0, 60_000]);
+        let rules = Rules {
+            delivered: config.retention.delivered,
+            failed: config.retention.failed,
+            unmatched: config.retention.unmatched,
+            first: config.delivery.retry.first,
+            max_delay: config.delivery.retry.max_delay,
+            give_up_after: config.delivery.retry.give_up_after,
+        };
+        let disk = Disk::with(Vec::new(), StdRng::seed_from_u64(chance.random()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let mut world = World {
+            chance,
+            true_ms: 0,
+            offset_ms: 0,
+            config,
+            disk,
+            daemon: None,
+            runtime,
+            network: Network::default(),
+            answering: BTreeMap::new(),
+            sequence: 0,
+            moods: BTreeMap::new(),
+            uplink: true,
+            book: Book::new(rules, Timestamp::from_millis(START_MS)),
+            lanes: Lanes::default(),
+            calls: Vec::new(),
+            publications: Vec::new(),
+            next_serial: 1,
+            made: 0,
+            is_storm: false,
+            is_leaping: false,
+            busy_at_ms: None,
+            replayed: None,
+            tally: Tally::default(),
+        };
+        world.boot();
+        world.set_up();
+        world
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(START_MS.saturating_add_signed(self.offset_ms) + self.true_ms)
+    }
+
+    fn store(&self) -> &crate::store::Store {
+        &self.daemon.as_ref().unwrap().store.store
+    }
+
+    // --- The process ---
+
+    fn boot(&mut self) {
+        let clock = Clock::manual(self.wall());
+        let options = Options {
+            // Nothing is there: its free space cannot be told.
+            path: "/nowhere".into(),
+            bytes_max: self.config.storage.bytes_max,
+            reserve_bytes: 0,
+            cache_bytes: 1 << 20,
+            retention: self.config.retention.clone(),
+            secrecy: self.config.secrecy.clone(),
+        };
+        let store = loop {
+            if self.is_storm && self.chance.random_bool(0.15) {
+                self.disk.cut_power_in(self.chance.random_range(0..60));
+            }
+            match Stepped::open(&self.disk, options.clone(), clock.clone(), self.chance.random()) {
+                Ok(store) => break store,
+                Err(_) if !self.disk.has_power() => {
+                    self.tally.crashes += 1;
+                    self.disk = self.disk.after_power_cut();
+                }
+                Err(error) => panic!("the store cannot be opened: {error}"),
+            }
+        };
+        let client = Client::simulated((&self.config.delivery).into(), &self.network).unwrap();
+        let live = Live::new(self.config.clone());
+        let performer = Performer::new(client, live.clone(), clock.clone());
+        let random = StdRng::seed_from_u64(self.chance.random());
+        let _inside = self.runtime.enter();
+        let metrics = Arc::new(Metrics::default());
+        let mut engine = Engine::new(store.store.clone(), performer, live, clock.clone(), metrics, random);
+        self.disk.calmly(|| self.book.compare_all(&store));
+        engine.begin();
+        self.daemon =
+            Some(Daemon { store, engine, clock, unheard: VecDeque::new(), turned_ms: self.true_ms, is_held: false });
+        self.observe();
+    }
+
+    /// The process is gone, however.
+    fn end_process(&mut self, next: Disk) {
+        self.tally.crashes += 1;
+        self.book.crashed();
+        self.lanes.crashed();
+        self.calls.clear();
+        self.answering.clear();
+        self.network.take();
+        self.disk = next;
+        self.daemon = None;
+        self.boot();
+    }
+
+    fn crash(&mut self) {
+        let next = self.disk.after_power_cut();
+        self.end_process(next);
+    }
+
+    fn kill(&mut self) {
+        let next = self.disk.after_kill();
+        self.end_process(next);
+    }
+
+    /// Stops the daemon as SIGTERM does, and starts it again.
+    pub(super) fn restart(&mut self) {
+        if !self.store().is_ready() {
+            return self.kill();
+        }
+        let mut daemon = self.daemon.take().unwrap();
+        for (id, flight) in std::mem::take(&mut self.lanes.flights) {
+            if self.lanes.removed.contains(&id.lane()) {
+                continue;
+            }
+            let outcome = Outcome {
+                due: flight.began.due,
+                began_at: flight.began.began_at,
+                ended_at: daemon.clock.now(),
+                interrupted: flight.fate.is_none(),
+                fate: flight.fate,
+            };
+            self.book.settling.insert(id, outcome);
+        }
+        self.runtime.block_on(daemon.engine.stop(&mut daemon.store.notices));
+        let told = daemon.store.close();
+        told.iter().for_each(|notice| self.book.hear(notice));
+        self.answer_calls();
+        if !self.disk.has_power() {
+            return self.crash();
+        }
+        if self.book.in_doubt {
+            // The store failed while it was closed.
+            self.book.crashed();
+        }
+        // What was interrupted without having been made is not numbered.
+        self.book.settling.clear();
+        self.lanes.crashed();
+        self.calls.clear();
+        self.answering.clear();
+        self.network.take();
+        self.disk = self.disk.after_kill();
+        self.boot();
+    }
+
+    fn set_up(&mut self) {
+        for (id, parent) in work::ORGANIZATIONS {
+            let (id, parent) = (Name::from(id), parent.map(Name::from));
+            self.book.tree.insert(id.clone(), parent.clone());
+            let bytes_max = (*id == *"acme" && self.chance.random_bool(0.3)).then_some(20_000);
+            let (name, stood) = (String::new(), None);
+            let change = Change::PutOrganization { id, name, parent, bytes_max, stood, may_inherit: true };
+            self.ask(|store| work::change(store, change));
+        }
+        for (id, organization) in work::SOURCES {
+            let (id, owner) = (Name::from(id), Name::from(organization));
+            self.book.sources.insert(id.clone(), owner.clone());
+            let change = Change::PutSource { id, name: String::new(), organization: owner, owner: None };
+            self.ask(|store| work::change(store, change));
+        }
+        for _ in 0..self.chance.random_range(3..8) {
+            self.subscribe();
+        }
+        self.run_for(SECOND);
+    }
+
+    fn ask(&mut self, call: impl FnOnce(&crate::store::Store) -> Call) {
+        let call = call(self.store());
+        match &call.asked {
+            Asked::Touch(id) => drop(self.book.touching.insert(*id)),
+            Asked::CancelMany(lane) => *self.book.cancelling.entry(*lane).or_default() += 1,
+            Asked::Replay(lane) => *self.book.replaying.entry(*lane).or_default() += 1,
+            Asked::Publish(_) | Asked::Change => {}
+        }
+        self.calls.push(call);
+        self.answer_calls();
+        self.is_busy();
+    }
+
+    fn is_busy(&mut self) {
+        let after = if self.is_storm { self.chance.random_range(0..15) } else { 1 };
+        let at = self.true_ms + after;
+        self.busy_at_ms = Some(self.busy_at_ms.map_or(at, |before| before.min(at)));
+    }
+
+    // --- Time ---
+
+    fn next_ms(&self) -> u64 {
+        let mut next = u64::MAX;
+        if let Some(((at, _), _)) = self.answering.first_key_value() {
+            next = next.min(*at);
+        }
+        if let Some(at) = self.busy_at_ms {
+            next = next.min(at);
+        }
+        if let Some(daemon) = &self.daemon {
+            if let Some(wake) = daemon.engine.next_wake() {
+                next = next.min(self.true_ms + wake.since(self.wall()).as_millis() as u64);
+            }
+            let patience = daemon.store.patience().as_millis() as u64;
+            let is_idle = patience >= MINUTE && self.is_leaping;
+            next = next.min(daemon.turned_ms + if is_idle { HOUR } else { patience });
+            if daemon.engine.work_len() > daemon.engine.attempts().len() {
+                next = next.min(self.true_ms + SECOND);
+            }
+        }
+        next.max(self.true_ms)
+    }
+
+    fn pass_to(&mut self, true_ms: u64) {
+        let span = Duration::from_millis(true_ms - self.true_ms);
+        self.true_ms = true_ms;
+        let wall = self.wall();
+        self.book.wall_max = self.book.wall_max.max(wall);
+        if let Some(daemon) = &self.daemon {
+            daemon.clock.set(wall);
+        }
+        if !span.is_zero() {
+            self.runtime.block_on(tokio::time::advance(span));
+            self.send();
+        }
+    }
+
+    pub(super) fn set_clock(&mut self, by_ms: i64) {
+        // Not before the beginning of the world.
+        if self.offset_ms + by_ms + (self.true_ms as i64) < -(DAY as i64) * 300 {
+            return;
+        }
+        self.offset_ms += by_ms;
+        self.pass_to(self.true_ms);
+        // What is a second back is no step: the scheduler lets it pass.
+        self.lanes.clock_was_set(by_ms < 0, self.true_ms, self.wall());
+        // The engine looks at a clock at least this often.
+        self.busy_at_ms = Some(self.true_ms + self.chance.random_range(0..10 * SECOND));
+    }
+
+    pub(super) fn run_for(&mut self, span_ms: u64) {
+        let until = self.true_ms + span_ms;
+        loop {
+            let next = self.next_ms();
+            if next > until {
+                break self.pass_to(until);
+            }
+            self.pass_to(next);
+            self.step();
+        }
+    }
+
+    /// Runs while there is something that `is_left`, at most so long.
+    pub(super) fn run_until(&mut self, span_ms: u64, is_done: impl Fn(&World) -> bool) -> bool {
+        let until = self.true_ms + span_ms;
+        while !is_done(self) {
+            let next = self.next_ms().min(until + 1);
+            if next > until {
+                self.pass_to(until);
+                return is_done(self);
+            }
+            self.pass_to(next);
+            self.step();
+        }
+        true
+    }
+
+    // --- What happens at a moment ---
+
+    fn step(&mut self) {
+        self.busy_at_ms = None;
+        self.arrive();
+        self.daemon.as_mut().unwrap().engine_tick(&self.runtime);
+        self.observe();
+        let mut order = [0, 1, 2, 3];
+        if self.is_storm {
+            for at in (1..order.len()).rev() {
+                order.swap(at, self.chance.random_range(0..=at));
+            }
+        }
+        for part in order {
+            if self.is_storm && self.chance.random_ratio(1, 5) {
+                self.is_busy();
+                continue;
+            }
+            let has_moved = match part {
+                0 => self.let_work(),
+                1 => self.let_write(),
+                2 => self.let_hear(),
+                _ => self.let_take(),
+            };
+            if has_moved {
+                self.is_busy();
+            }
+        }
+    }
+
+    /// Answers that are due reach the daemon.
+    fn arrive(&mut self) {
+        while let Some(entry) = self.answering.first_entry()
+            && entry.key().0 <= self.true_ms
+        {
+            let Answering { sent, id, took, fate } = entry.remove();
+            if let Some(flight) = self.lanes.flights.get_mut(&id) {
+                flight.fate = Some(fate.clone());
+            }
+            match fate {
+                Fate::Answer { status, retry_after } => sent.answer(took, status, retry_after),
+                Fate::Failure(code) => sent.fail(took, code),
+            }
+            self.is_busy();
+        }
+    }
+
+    /// What the engine began goes on as far as it can by itself.
+    fn let_work(&mut self) -> bool {
+        self.runtime.block_on(async {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        });
+        self.send()
+    }
+
+    /// What the attempts have sent goes out.
+    fn send(&mut self) -> bool {
+        let sent = self.network.take();
+        let has_moved = !sent.is_empty();
+        for sent in sent {
+            self.went_out(sent);
+        }
+        has_moved
+    }
+
+    fn went_out(&mut self, sent: Sent) {
+        let lane = sent.lane;
+        let subscription = self.book.subscriptions.get(&lane);
+        let Some(subscription) = subscription.filter(|it| it.is_enabled()).cloned() else {
+            assert!(self.book.in_doubt, "lane {lane} is attempted though it is disabled or gone");
+            return;
+        };
+        wire::check(&subscription, &sent.request, self.wall());
+        let named = sent.request.headers.iter().find(|(name, _)| name == "webhook-id");
+        let id = match (named, wire::serial(&sent.request)) {
+            (Some((_, event)), _) => event.parse::<EventId>().unwrap().delivery(lane),
+            (None, serial) => {
+                let waiting = self.lanes.flights.iter().filter(|(id, it)| id.lane() == lane && !it.was_sent);
+                let waiting: Vec<DeliveryId> = waiting.map(|(id, _)| *id).collect();
+                let is_it = |id: &&DeliveryId| self.book.events.get(&id.event()).is_some_and(|it| it.serial == serial);
+                *waiting.iter().find(is_it).or(waiting.first()).expect("somebody sent it")
+            }
+        };
+        let flight = self.lanes.flights.get_mut(&id).unwrap_or_else(|| panic!("{id} was sent without an attempt"));
+        assert!(!flight.was_sent, "{id} was sent twice in one attempt");
+        flight.was_sent = true;
+        let mood = self.moods.get(&lane).copied().unwrap_or(Mood::Well);
+        let (took, fate) = fate(&mut self.chance, mood, self.uplink, sent.timeout);
+        let digest = format!("{id} {} {fate:?} {took:?}", self.true_ms);
+        self.tally.digest = digest
+            .bytes()
+            .fold(self.tally.digest, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.sequence += 1;
+        let at = (self.true_ms + took.as_millis() as u64, self.sequence);
+        self.answering.insert(at, Answering { sent, id, took, fate });
+    }
+
+    /// The writer takes a turn.
+    fn let_write(&mut self) -> bool {
+        let daemon = self.daemon.as_mut().unwrap();
+        let told = daemon.store.turn();
+        daemon.turned_ms = self.true_ms;
+        for notice in &told {
+            self.book.hear(notice);
+        }
+        let has_moved = !told.is_empty();
+        daemon.unheard.extend(told);
+        if self.disk.has_power() {
+            self.disk.calmly(|| self.book.compare(&daemon.store));
+        }
+        let was_answered = self.answer_calls();
+        if !self.disk.has_power() {
+            self.crash();
+        }
+        has_moved || was_answered
+    }
+
+    /// The engine hears of commits, perhaps not of all at once.
+    fn let_hear(&mut self) -> bool {
+        let mut has_moved = false;
+        while let Some(notice) = self.daemon.as_mut().unwrap().unheard.pop_front() {
+            has_moved = true;
+            match &notice {
+                Notice::LaneSet(subscription) => {
+                    self.lanes.was_set(subscription.number, subscription.is_enabled());
+                }
+                Notice::LaneRemoved(lane) => drop(self.lanes.removed.insert(*lane)),
+                Notice::Down => self.daemon.as_mut().unwrap().is_held = true,
+                Notice::Up => {
+                    self.daemon.as_mut().unwrap().is_held = false;
+                    self.lanes.all_were_set();
+                }
+                _ => {}
+            }
+            self.daemon.as_mut().unwrap().engine_hear(&self.runtime, notice);
+            self.observe();
+            if self.is_storm && self.chance.random_ratio(1, 4) {
+                break;
+            }
+        }
+        has_moved
+    }
+
+    /// The engine takes in what was done.
+    fn let_take(&mut self) -> bool {
+        let mut has_moved = false;
+        while self.daemon.as_mut().unwrap().engine_take(&self.runtime) {
+            has_moved = true;
+            self.observe();
+        }
+        has_moved
+    }
+
+    /// Compares the attempts that the engine has under way with those it had.
+    fn observe(&mut self) {
+        let daemon = self.daemon.as_ref().unwrap();
+        let attempts = daemon.engine.attempts();
+        let there: BTreeSet<DeliveryId> = attempts.iter().map(|it| it.event.delivery(it.lane)).collect();
+        assert_eq!(there.len(), attempts.len(), "a delivery has two attempts in flight");
+        let gone: Vec<DeliveryId> = self.lanes.flights.keys().copied().filter(|id| !there.contains(id)).collect();
+        for id in gone {
+            let Some(flight) = self.lanes.flights.remove(&id) else { continue };
+            if self.lanes.removed.contains(&id.lane()) {
+                continue;
+            }
+            // It was not made: the subscription was disabled, or the store down.
+            let Some(fate) = flight.fate.clone() else {
+                assert!(!flight.was_sent, "{id} ended without its answer");
+                continue;
+            };
+            let (due, began_at) = (flight.began.due, flight.began.began_at);
+            let ended_at = daemon.clock.now();
+            if let Some(subscription) = self.book.subscriptions.get(&id.lane()) {
+                let is_success = fate.is_success(subscription.settings.format);
+                self.lanes.ended(&flight, &fate, is_success, (self.true_ms, ended_at), self.book.rules.max_delay);
+            }
+            let outcome = Outcome { due, began_at, ended_at, fate: Some(fate), interrupted: false };
+            self.book.settling.insert(id, outcome);
+        }
+        for began in attempts {
+            if self.lanes.flights.contains_key(&began.event.delivery(began.lane)) {
+                continue;
+            }
+            assert!(!daemon.is_held, "an attempt begins while the store is down");
+            let concerns = |notice: &Notice| match notice {
+                Notice::Accepted { lanes, .. } => lanes.contains(&began.lane),
+                Notice::Opened(lane, _)
+                | Notice::Settled { lane, .. }
+                | Notice::Removed(lane, _)
+                | Notice::Reset(lane)
+                | Notice::Expired { lane, .. }
+                | Notice::LaneRemoved(lane) => *lane == began.lane,
+                Notice::LaneSet(subscription) => subscription.number == began.lane,
+                Notice::Down | Notice::Up => true,
+                Notice::OverShare(_) => false,
+            };
+            let is_told = !self.book.in_doubt && !daemon.unheard.iter().any(concerns);
+            let subscription = self.book.subscriptions.get(&began.lane).cloned();
+            let total = self.config.delivery.concurrency_total as usize;
+            self.lanes.begins(began, &self.book, subscription.as_deref(), is_told, total, self.true_ms);
+        }
+    }
+
+    // --- People ---
+
+    fn answer_calls(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waiting = Vec::new();
+        let mut answered = Vec::new();
+        for mut call in std::mem::take(&mut self.calls) {
+            match call.answer.as_mut().poll(&mut context) {
+                Poll::Ready(answer) => answered.push((call.asked, answer)),
+                Poll::Pending => waiting.push(call),
+            }
+        }
+        self.calls = waiting;
+        let has_moved = !answered.is_empty();
+        for (asked, answer) in answered {
+            self.answered(asked, answer);
+        }
+        has_moved
+    }
+
+    fn answered(&mut self, asked: Asked, answer: Answer) {
+        match (asked, answer) {
+            (Asked::Publish(publications), Answer::Published(Ok(results))) => {
+                assert_eq!(publications.len(), results.len());
+                for (publication, result) in publications.into_iter().zip(results) {
+                    self.published(publication, result);
+                }
+            }
+            (Asked::Publish(_), Answer::Published(Err(WriteError::OutcomeUnknown))) => self.book.crashed_publishing(),
+            (Asked::Publish(publications), Answer::Published(Err(_))) => {
+                for publication in publications {
+                    self.refused(&publication);
+                }
+            }
+            (Asked::Touch(id), Answer::Touched(result)) => {
+                self.book.touching.remove(&id);
+                if result == Err(DeliveryError::Write(WriteError::OutcomeUnknown)) {
+                    self.book.doubted.insert(id);
+                }
+            }
+            (Asked::CancelMany(lane), Answer::Cancelled(Ok(_))) => self.book.cancelled.push(lane),
+            (Asked::Replay(lane), Answer::Replayed(Ok(replayed))) => {
+                self.book.replayed.push(lane);
+                self.replayed = Some(Ok(replayed.deliveries));
+            }
+            (Asked::Replay(_), Answer::Replayed(Err(error))) => self.replayed = Some(Err(error)),
+            _ => {}
+        }
+    }
+
+    /// It was refused for certain; unless it had been published before, it is not stored.
+    fn refused(&mut self, publication: &Publication) {
+        let was_published_before = self.publications.iter().any(|it| it.serial == publication.serial);
+        if !was_published_before {
+            self.book.refused.insert(publication.serial);
+        }
+    }
+
+    fn published(&mut self, publication: Publication, result: Result<crate::store::command::Accepted, AcceptError>) {
+        let Publication { serial, event } = &publication;
+        let key = event.idempotency_key.as_ref().map(|key| format!("given {key}"));
+        let key = key.or_else(|| event.event_id.as_ref().map(|id| format!("id {id}")));
+        let key = key.map(|key| (event.organization.clone(), key));
+        let prior = key.as_ref().and_then(|key| self.book.keys.get(key).copied());
+        match result {
+            Ok(accepted) if accepted.duplicate => {
+                if let Some((first, of)) = prior {
+                    assert_eq!((accepted.id, *serial), (first, of), "a duplicate is answered the first id");
+                }
+                let key = key.expect("without a key nothing is a duplicate");
+                self.book.keys.insert(key, (accepted.id, *serial));
+            }
+            Ok(accepted) => {
+                if let Some((first, _)) = prior {
+                    let known_until = first.accepted_at() + Duration::from_millis(72 * HOUR);
+                    assert!(self.book.wall_max >= known_until, "{first} was accepted again as {}", accepted.id);
+                }
+                self.book.promised(accepted.id, *serial, accepted.deliveries);
+                if let Some(key) = key {
+                    self.book.keys.insert(key, (accepted.id, *serial));
+                }
+                self.tally.events += 1;
+            }
+            Err(AcceptError::Conflict { first }) => {
+                assert!(prior.is_none_or(|(_, of)| of != *serial), "{first} has the same content");
+                self.refused(&publication);
+            }
+            Err(_) => self.refused(&publication),
+        }
+    }
+
+    fn subscribe(&mut self) {
+        self.made += 1;
+        let now = self.wall();
+        let settings = work::settings(&mut self.chance, self.made, now);
+        let secret = work::secret(&mut self.chance, settings.format);
+        let id = SubscriptionId::new(now, self.chance.random());
+        let (settings, status, idempotency) = (Box::new(settings), Status::Enabled, None);
+        let change = Change::CreateSubscription { id, settings, secret, status, idempotency };
+        self.ask(|store| work::change(store, change));
+    }
+
+    pub(super) fn publish(&mut self, count: usize) {
+        let mut batch = Vec::new();
+        for _ in 0..count {
+            let serial = self.next_serial;
+            self.next_serial += 1;
+            batch.push(work::publication(&mut self.chance, serial));
+        }
+        self.ask(|store| work::publish(store, batch.clone()));
+        let repeatable = batch.into_iter().filter(|it| !self.book.refused.contains(&it.serial));
+        let repeatable = repeatable.filter(|it| it.event.idempotency_key.is_some() || it.event.event_id.is_some());
+        self.publications.extend(repeatable);
+    }
+
+    /// Every endpoint behaves in any way from here on.
+    fn unsettle(&mut self) {
+        let lanes: Vec<Lane> = self.book.subscriptions.keys().copied().collect();
+        for lane in lanes {
+            let mood = any_mood(&mut self.chance);
+            self.moods.insert(lane, mood);
+        }
+    }
+
+    fn any_lane(&mut self) -> Option<Lane> {
+        let lanes: Vec<Lane> = self.book.subscriptions.keys().copied().collect();
+        (!lanes.is_empty()).then(|| any_of(&mut self.chance, &lanes))
+    }
+
+    fn any_delivery(&mut self, is_meant: impl Fn(DeliveryState) -> bool) -> Option<DeliveryId> {
+        let ids = self.book.events.iter().flat_map(|(event, stored)| {
+            let of_event = stored.deliveries.iter().filter(|(_, known)| is_meant(known.state));
+            of_event.map(|(lane, _)| event.delivery(*lane))
+        });
+        let ids: Vec<DeliveryId> = ids.collect();
+        (!ids.is_empty()).then(|| any_of(&mut self.chance, &ids))
+    }
+
+    fn work(&mut self) {
+        let wish = self.chance.random_range(0..40);
+        // What takes several commits is cut off in the middle more often.
+        if wish >= 30 && self.chance.random_ratio(1, 6) {
+            self.disk.cut_power_in(self.chance.random_range(0..40));
+        }
+        match wish {
+            0..18 => self.publish(1),
+            18..21 => {
+                let count = self.chance.random_range(2..25);
+                self.publish(count);
+            }
+            21..25 if !self.publications.is_empty() => {
+                let at = self.chance.random_range(0..self.publications.len());
+                let mut again = self.publications[at].clone();
+                if self.chance.random_ratio(1, 6) {
+                    // The same key with other content.
+                    again.serial = self.next_serial;
+                    self.next_serial += 1;
+                    again.event.data = work::publication(&mut self.chance, again.serial).event.data;
+                }
+                self.ask(|store| work::publish(store, vec![again]));
+            }
+            25..28 => {
+                if let Some(id) = self.any_delivery(|state| state != DeliveryState::Pending) {
+                    self.ask(|store| work::touch(store, id, false));
+                }
+            }
+            28..30 => {
+                if let Some(id) = self.any_delivery(|state| state == DeliveryState::Pending) {
+                    self.ask(|store| work::touch(store, id, true));
+                }
+            }
+            30 => {
+                if let Some(lane) = self.any_lane() {
+                    self.ask(|store| work::cancel_many(store, lane, work::everything()));
+                }
+            }
+            31..33 => {
+                if let Some(lane) = self.any_lane() {
+                    let (failed, delivered, missed) =
+                        (self.chance.random(), self.chance.random_bool(0.2), self.chance.random());
+                    let replay = Replay { lane, window: work::everything(), failed, delivered, missed };
+                    self.ask(|store| work::replay(store, replay));
+                }
+            }
+            33 if self.book.subscriptions.len() < 9 => self.subscribe(),
+            _ => {
+                let lane = self.any_lane();
+                let subscription = lane.and_then(|lane| self.book.subscriptions.get(&lane).cloned());
+                if let Some(subscription) = subscription {
+                    let change = work::any_change(&mut self.chance, &subscription);
+                    self.ask(|store| work::change(store, change));
+                }
+            }
+        }
+    }
+
+    // --- Trouble ---
+
+    fn trouble(&mut self) {
+        match self.chance.random_range(0..20) {
+            0..8 => {
+                if let Some(lane) = self.any_lane() {
+                    let mood = any_mood(&mut self.chance);
+                    self.moods.insert(lane, mood);
+                }
+            }
+            8 => self.uplink = !self.uplink,
+            9 => self.uplink = true,
+            10 => self.set_clock(-(HOUR as i64)),
+            11 => {
+                let days = any_of(&mut self.chance, &[1, 1, 1, 4]);
+                self.set_clock(days * DAY as i64);
+            }
+            12 => {
+                let drift = self.chance.random_range(-400..400);
+                self.set_clock(drift);
+            }
+            13..15 => self.disk.cut_power_in(self.chance.random_range(0..120)),
+            15 => self.kill(),
+            16 => self.restart(),
+            17 => {
+                let likelihood = self.chance.random_range(1..60);
+                let mut of = || if self.chance.random() { likelihood } else { 0 };
+                let faults = Faults { reads: of() / 20, writes: of(), syncs: of(), full: false };
+                self.disk.set_faults(faults);
+            }
+            18 => self.disk.set_faults(Faults { full: true, ..Faults::default() }),
+            _ => self.disk.set_faults(Faults::default()),
+        }
+    }
+
+    /// The safety phase: people want things while everything fails.
+    pub(super) fn storm(&mut self, actions: usize) {
+        self.is_storm = true;
+        self.unsettle();
+        for _ in 0..actions {
+            let pause = match self.chance.random_range(0..10) {
+                0..3 => self.chance.random_range(0..2 * SECOND),
+                3..6 => self.chance.random_range(0..20),
+                6..8 => self.chance.random_range(0..5 * MINUTE),
+                8 => self.chance.random_range(0..3 * HOUR),
+                _ => 0,
+            };
+            self.run_for(pause);
+            if self.chance.random_ratio(1, 4) {
+                self.trouble();
+            } else {
+                self.work();
+            }
+        }
+        self.is_storm = false;
+    }
+
+    /// Everything is well from here on.
+    pub(super) fn heal(&mut self) {
+        self.disk.set_faults(Faults::default());
+        self.disk.cut_power_in(u64::MAX);
+        self.uplink = true;
+        self.moods.clear();
+        self.run_for(10 * SECOND);
+        assert!(self.store().is_ready(), "the store is back once its disk is well");
+    }
+
+    // --- What must have come of it ---
+
+    pub(super) fn compare_all(&mut self) {
+        let daemon = self.daemon.as_ref().unwrap();
+        self.disk.calmly(|| self.book.compare_all(&daemon.store));
+    }
+
+    /// Deliveries that are pending.
+    pub(super) fn pending(&self) -> Vec<DeliveryId> {
+        self.daemon.as_ref().unwrap().store.pending().into_iter().map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn state(&self, id: DeliveryId) -> Option<DeliveryState> {
+        self.book.known(id).map(|known| known.state)
+    }
+
+    pub(super) fn is_enabled(&self, lane: Lane) -> bool {
+        self.book.subscriptions.get(&lane).is_some_and(|it| it.is_enabled())
+    }
+
+    pub(super) fn set_mood(&mut self, lane: Lane, mood: Mood) {
+        self.moods.insert(lane, mood);
+    }
+
+    pub(super) fn are_all_answered(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(super) fn replay(&mut self, replay: Replay) -> Result<u64, DeliveryError> {
+        self.replayed = None;
+        self.ask(|store| work::replay(store, replay));
+        assert!(self.run_until(MINUTE, |world| world.replayed.is_some()), "a replay is answered");
+        self.replayed.unwrap()
+    }
+
+    /// Events that a subscription wants and has no delivery of.
+    pub(super) fn missed(&self, lane: Lane) -> u64 {
+        let subscription = &self.book.subscriptions[&lane];
+        let missed = self.book.events.iter().filter(|(id, stored)| {
+            let event = self.store().plain_event(**id).unwrap().unwrap();
+            !stored.deliveries.contains_key(&lane) && self.book.wants(subscription, &event)
+        });
+        missed.count() as u64
+    }
+
+    pub(super) fn disk_writes(&self) -> u64 {
+        self.disk.writes()
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.daemon.as_ref().unwrap().engine.next_wake()
+    }
+
+    pub(super) fn work_len(&self) -> usize {
+        self.daemon.as_ref().unwrap().engine.work_len()
+    }
+
+    pub(super) fn retained_rows(&self) -> u64 {
+        self.daemon.as_ref().unwrap().store.retained_rows()
+    }
+}
+
+impl Daemon {
+    fn engine_tick(&mut self, runtime: &tokio::runtime::Runtime) {
+        let _inside = runtime.enter();
+        self.engine.tick();
+    }
+
+    fn engine_hear(&mut self, runtime: &tokio::runtime::Runtime, notice: Notice) {
+        let _inside = runtime.enter();
+        self.engine.take_notice(notice);
+    }
+
+    fn engine_take(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        let _inside = runtime.enter();
+        self.engine.take_done()
+    }
+}

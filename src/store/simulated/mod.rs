@@ -1,0 +1,86 @@
+//! The store for simulations: on a [`Disk`] that fails, its writer taking a turn
+//! when it is told to, all on one thread. Everything else is the store's own.
+
+mod disk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::id::{DeliveryId, EventId};
+use crate::time::{Clock, Timestamp};
+
+use super::shared::Shared;
+use super::writer::Writer;
+use super::{Notice, OpenError, Options, Store, check};
+
+pub(crate) use disk::{Change, Disk, Faults, apply, torn};
+
+/// A store whose writer has no thread.
+pub(crate) struct Stepped {
+    pub(crate) store: Store,
+    writer: Writer,
+    pub(crate) notices: mpsc::Receiver<Notice>,
+}
+
+impl Stepped {
+    /// As [`Store::open`] does, on `disk`.
+    pub(crate) fn open(disk: &Disk, options: Options, clock: Clock, seed: [u8; 32]) -> Result<Stepped, OpenError> {
+        let shared = Shared { disk: Some(disk.clone()), ..Shared::new(options, clock) };
+        let (store, writer, notices) = Store::start(Arc::new(shared), seed)?;
+        Ok(Stepped { store, writer, notices })
+    }
+
+    /// Lets the writer do what waits. Answers what it told the engine.
+    pub(crate) fn turn(&mut self) -> Vec<Notice> {
+        self.writer.turn(Duration::ZERO);
+        self.told()
+    }
+
+    /// Closes the store as a stop does, and answers what its writer told meanwhile.
+    pub(crate) fn close(&mut self) -> Vec<Notice> {
+        self.store.close();
+        let mut told = Vec::new();
+        while self.writer.turn(Duration::ZERO) {
+            told.extend(self.told());
+        }
+        told.extend(self.told());
+        told
+    }
+
+    fn told(&mut self) -> Vec<Notice> {
+        let mut told = Vec::new();
+        while let Ok(notice) = self.notices.try_recv() {
+            told.push(notice);
+        }
+        told
+    }
+
+    /// After how long the writer would look around by itself.
+    pub(crate) fn patience(&self) -> Duration {
+        self.writer.patience()
+    }
+
+    /// Panics where records, index and counts disagree.
+    pub(crate) fn check(&self) {
+        check::check(&self.store);
+        check::check_counts(&self.store);
+        check::check_numbers(&self.store);
+    }
+
+    /// Every event in the store, oldest first.
+    pub(crate) fn events(&self) -> Vec<EventId> {
+        check::events(&self.store)
+    }
+
+    /// Every pending delivery.
+    pub(crate) fn pending(&self) -> Vec<(DeliveryId, Timestamp)> {
+        check::pending(&self.store)
+    }
+
+    /// Rows of every table that retention is to empty.
+    pub(crate) fn retained_rows(&self) -> u64 {
+        check::retained_rows(&self.store)
+    }
+}

@@ -1,0 +1,370 @@
+//! What a disk may hold after a power cut: the writes of a long workload are
+//! recorded, and after each of them the states rebuilt that it can have left. And
+//! what a disk may do: each operation fails once. **What was answered is there, the
+//! store comes back, and nothing panics.**
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::store::simulated::{Change as Written, Disk, Faults, Stepped, apply, torn};
+
+/// A delivery as somebody was told it stands.
+type Fact = (DeliveryState, u32);
+
+/// A store on a disk of its own, with what its callers know for certain.
+struct Bench {
+    disk: Disk,
+    store: Stepped,
+    clock: Clock,
+    facts: BTreeMap<DeliveryId, Fact>,
+    lane: Lane,
+}
+
+fn quiet(bytes: Vec<u8>) -> Disk {
+    Disk::with(bytes, StdRng::seed_from_u64(7))
+}
+
+fn open_on(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
+    Stepped::open(disk, options("/nowhere".into()), clock.clone(), [7; 32])
+}
+
+/// Asks for something, lets the writer take turns and answers what came of it.
+fn ask<T>(store: &mut Stepped, request: impl Future<Output = T>) -> T {
+    let mut request = std::pin::pin!(request);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..20 {
+        if let Poll::Ready(answer) = request.as_mut().poll(&mut context) {
+            return answer;
+        }
+        store.turn();
+    }
+    panic!("nobody was answered");
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let clock = Clock::manual(Timestamp::from_millis(START));
+        Bench::on(quiet(Vec::new()), clock)
+    }
+
+    fn on(disk: Disk, clock: Clock) -> Bench {
+        let store = open_on(&disk, &clock).unwrap();
+        let lane = store.store.registry().subscriptions().next().map_or(Lane(0), |it| it.number);
+        Bench { disk, store, clock, facts: BTreeMap::new(), lane }
+    }
+
+    fn pass(&self, span: Duration) {
+        self.clock.set(self.clock.now() + span);
+    }
+
+    fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
+        let store = self.store.store.clone();
+        ask(&mut self.store, store.change("test", change))
+    }
+
+    fn subscribe(&mut self) {
+        let secret = Some(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
+        let (settings, status, idempotency) = (Box::new(settings()), Status::Enabled, None);
+        let id = SubscriptionId::unique();
+        let made = self.change(Change::CreateSubscription { id, settings, secret, status, idempotency });
+        let Ok(Changed::Subscription { subscription, .. }) = made else { panic!("a subscription is made") };
+        self.lane = subscription.number;
+    }
+
+    fn try_publish(&mut self, count: usize) -> Result<Vec<EventId>, WriteError> {
+        let events = (0..count).map(|at| event(&format!(r#"{{"at":{at},"x":"{}"}}"#, "x".repeat(at * 40)))).collect();
+        let store = self.store.store.clone();
+        let accepted = ask(&mut self.store, store.accept(events))?;
+        Ok(accepted.into_iter().map(|it| it.unwrap().id).collect())
+    }
+
+    fn publish(&mut self, count: usize) {
+        for id in self.try_publish(count).unwrap() {
+            self.facts.insert(id.delivery(self.lane), (DeliveryState::Pending, 0));
+        }
+    }
+
+    /// An attempt of every pending delivery ends so; what is told of its commit is known.
+    fn settle(&mut self, settlement: impl Fn(usize) -> Settlement) {
+        let (heads, _) = self.store.store.pending(self.lane, None, 500).unwrap();
+        for (at, head) in heads.iter().enumerate() {
+            let settlement = settlement(at);
+            let attempt = attempt(head.attempts + 1, settlement, b"an answer");
+            let settle = Settle { lane: self.lane, head: *head, settlement, attempt, consecutive_failures: 1 };
+            self.store.store.settle(settle);
+        }
+        self.hear();
+    }
+
+    fn hear(&mut self) {
+        for notice in self.store.turn() {
+            let Notice::Settled { lane, event, .. } = notice else { continue };
+            let id = event.delivery(lane);
+            let (delivery, ..) = self.store.store.delivery(id).unwrap().unwrap();
+            self.facts.insert(id, (delivery.state, delivery.attempts));
+        }
+    }
+
+    fn assert_facts(&self, facts: &BTreeMap<DeliveryId, Fact>) {
+        for (id, fact) in facts {
+            let (delivery, ..) = self.store.store.delivery(*id).unwrap().unwrap_or_else(|| panic!("{id} is lost"));
+            assert_eq!((delivery.state, delivery.attempts), *fact, "{id}");
+        }
+    }
+}
+
+/// What was known when so much had been written. What is asked for next may show
+/// before anybody is told.
+struct Moment {
+    written: usize,
+    facts: BTreeMap<DeliveryId, Fact>,
+}
+
+/// A long workload, with what was known for certain at which moment: nothing that
+/// it is about to change.
+fn workload(bench: &mut Bench) -> Vec<Moment> {
+    let mut moments = Vec::new();
+    let mut moment = |bench: &Bench, facts: BTreeMap<DeliveryId, Fact>| {
+        moments.push(Moment { written: bench.disk.recorded_len(), facts });
+    };
+    let settled = |bench: &Bench| {
+        let ended = bench.facts.iter().filter(|(_, (state, _))| *state != DeliveryState::Pending);
+        ended.map(|(id, fact)| (*id, *fact)).collect::<BTreeMap<DeliveryId, Fact>>()
+    };
+    bench.subscribe();
+    for round in 0..8 {
+        bench.publish(6);
+        moment(bench, bench.facts.clone());
+        // From here on only what has ended stands still.
+        moment(bench, settled(bench));
+        bench.settle(|at| match at % 3 {
+            0 => Settlement::Delivered,
+            1 => Settlement::Retry(Timestamp::from_millis(START + 1_000_000)),
+            _ => Settlement::Failed,
+        });
+        moment(bench, bench.facts.clone());
+        let first = *bench.facts.iter().find(|(_, (state, _))| *state == DeliveryState::Failed).unwrap().0;
+        bench.facts.remove(&first);
+        moment(bench, bench.facts.clone());
+        let store = bench.store.store.clone();
+        ask(&mut bench.store, store.reopen("test", first)).unwrap();
+        bench.pass(Duration::from_secs(2));
+        if round == 4 {
+            bench.facts = settled(bench);
+            moment(bench, bench.facts.clone());
+            let window = Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: Vec::new() };
+            let lane = bench.lane;
+            ask(&mut bench.store, store.cancel_matching("test", lane, window)).unwrap();
+        }
+    }
+    // Retention takes everything that has ended.
+    bench.facts.clear();
+    moment(bench, BTreeMap::new());
+    bench.pass(DAY * 31);
+    for _ in 0..4 {
+        bench.store.turn();
+    }
+    moments
+}
+
+/// Every state that a power cut can have left after each write of a long workload
+/// opens, holds what was known, and goes on.
+#[test]
+fn every_crash_image_holds_what_was_answered() {
+    let mut bench = Bench::new();
+    bench.disk.record();
+    let base = bench.disk.bytes();
+    let moments = workload(&mut bench);
+    let written = bench.disk.take_recorded();
+    assert!(written.len() > 300, "{} writes are no long workload", written.len());
+    let mut chance = StdRng::seed_from_u64(11);
+    let (mut synced, mut unsynced): (Vec<u8>, Vec<&Written>) = (base, Vec::new());
+    let mut images = 0;
+    for (at, change) in written.iter().enumerate() {
+        if matches!(change, Written::Sync) {
+            unsynced.drain(..).for_each(|change| apply(&mut synced, change));
+            continue;
+        }
+        unsynced.push(change);
+        // What was known holds until the next moment says less.
+        let known = moments.iter().rev().find(|moment| moment.written <= at);
+        let facts = known.map(|moment| moment.facts.clone()).unwrap_or_default();
+        for kind in 0..3 {
+            let mut image = synced.clone();
+            for (nth, change) in unsynced.iter().enumerate() {
+                let is_last = nth + 1 == unsynced.len();
+                match (kind, change) {
+                    // All of it reached the disk.
+                    (0, _) => apply(&mut image, change),
+                    // Half of the last did.
+                    (1, Written::Write(_, data)) if is_last => apply(&mut image, &torn(change, data.len() / 2)),
+                    (1, _) => apply(&mut image, change),
+                    // Some did, some partly, in any order.
+                    _ if chance.random_bool(0.5) => match change {
+                        Written::Write(_, data) => {
+                            apply(&mut image, &torn(change, chance.random_range(0..=data.len())))
+                        }
+                        _ => apply(&mut image, change),
+                    },
+                    _ => {}
+                }
+            }
+            let after = Bench::on(quiet(image), Clock::manual(bench.clock.now()));
+            after.store.check();
+            after.assert_facts(&facts);
+            images += 1;
+        }
+    }
+    assert!(images > 500, "{images} images");
+}
+
+/// A store with something of everything in it, as its disk holds it after a crash.
+fn furnished() -> (Vec<u8>, Clock, BTreeMap<DeliveryId, Fact>) {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(8);
+    bench.settle(
+        |at| if at % 2 == 0 { Settlement::Delivered } else { Settlement::Retry(Timestamp::from_millis(START)) },
+    );
+    (bench.disk.bytes(), bench.clock, bench.facts)
+}
+
+/// Lets each operation fail once that `act` asks of the disk, and sees that the
+/// store recovers with all that was known. Answers how many there were.
+fn each_fault_once(act: impl Fn(&mut Bench)) -> u64 {
+    let (bytes, clock, facts) = furnished();
+    for nth in 0.. {
+        let mut bench = Bench::on(quiet(bytes.clone()), Clock::manual(clock.now()));
+        bench.facts = facts.clone();
+        bench.disk.fail_in(nth);
+        act(&mut bench);
+        if bench.disk.is_failure_to_come() {
+            return nth;
+        }
+        for _ in 0..3 {
+            bench.pass(Duration::from_secs(2));
+            bench.hear();
+        }
+        assert!(bench.store.store.is_ready(), "the store is back after fault {nth}");
+        bench.store.check();
+        assert_eq!(bench.try_publish(1).unwrap().len(), 1, "and takes events");
+        bench.assert_facts(&bench.facts);
+        let cut = bench.disk.after_power_cut();
+        let after = Bench::on(cut, Clock::manual(bench.clock.now()));
+        after.store.check();
+        after.assert_facts(&bench.facts);
+    }
+    unreachable!("the loop ends by itself")
+}
+
+#[test]
+fn each_fault_while_events_are_accepted_loses_none() {
+    let faults = each_fault_once(|bench| {
+        if let Ok(ids) = bench.try_publish(5) {
+            bench.facts.extend(ids.iter().map(|id| (id.delivery(bench.lane), (DeliveryState::Pending, 0))));
+        }
+    });
+    assert!(faults > 5, "{faults} operations");
+}
+
+#[test]
+fn each_fault_while_outcomes_are_written_loses_none() {
+    let faults = each_fault_once(|bench| bench.settle(|_| Settlement::Delivered));
+    assert!(faults > 5, "{faults} operations");
+}
+
+#[test]
+fn each_fault_while_bulk_work_and_retention_go_on_is_survived() {
+    let faults = each_fault_once(|bench| {
+        bench.facts.clear();
+        let window = Window { since: Timestamp::ZERO, until: Timestamp::MAX, events: Vec::new() };
+        let (store, lane) = (bench.store.store.clone(), bench.lane);
+        ask(&mut bench.store, async move {
+            // It resumes where it stood; whoever asked may not be told.
+            let mut request = std::pin::pin!(store.cancel_matching("test", lane, window));
+            let mut polls = 0;
+            std::future::poll_fn(|context| {
+                polls += 1;
+                if polls > 4 { Poll::Ready(()) } else { request.as_mut().poll(context).map(|_| ()) }
+            })
+            .await;
+        });
+        bench.pass(DAY * 31);
+        for _ in 0..3 {
+            bench.pass(Duration::from_secs(2));
+            bench.store.turn();
+        }
+    });
+    assert!(faults > 10, "{faults} operations");
+}
+
+#[test]
+fn each_fault_while_the_store_is_opened_is_an_error_and_costs_nothing() {
+    let (bytes, clock, facts) = furnished();
+    for nth in 0.. {
+        let disk = quiet(bytes.clone());
+        disk.fail_in(nth);
+        let opened = open_on(&disk, &clock);
+        if disk.is_failure_to_come() {
+            assert!(nth > 5, "{nth} operations");
+            return;
+        }
+        if let Ok(store) = opened {
+            drop(store);
+        }
+        let after = Bench::on(disk, clock.clone());
+        after.store.check();
+        after.assert_facts(&facts);
+    }
+}
+
+/// A disk that lies: each of many bytes, one at a time. What is found is an error;
+/// what was never written to is no matter.
+#[test]
+fn a_flipped_byte_is_an_error_and_no_panic() {
+    let (bytes, clock, facts) = furnished();
+    let mut chance = StdRng::seed_from_u64(5);
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    let mut refused = 0;
+    for _ in 0..400 {
+        let mut bytes = bytes.clone();
+        bytes[used[chance.random_range(0..used.len())]] ^= 1 << chance.random_range(0..8);
+        match open_on(&quiet(bytes), &clock) {
+            Err(OpenError::Database(..) | OpenError::Content(_) | OpenError::Newer { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+            Ok(mut store) => {
+                for id in facts.keys() {
+                    let _ = store.store.delivery(*id);
+                    let _ = store.store.pending(id.lane(), None, 100);
+                }
+                store.turn();
+            }
+        }
+    }
+    // Most of the bytes are of pages that nothing speaks of any more.
+    assert!(refused > 10, "{refused} of 400 were found");
+}
+
+/// Once a disk has room again, everything that was asked for meanwhile goes on.
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let (bytes, clock, facts) = furnished();
+    let mut bench = Bench::on(quiet(bytes), clock);
+    bench.disk.set_faults(Faults { full: true, ..Faults::default() });
+    let refusal = bench.try_publish(3).unwrap_err();
+    assert!(matches!(refusal, WriteError::StorageFull | WriteError::OutcomeUnknown), "{refusal:?}");
+    for _ in 0..5 {
+        bench.pass(Duration::from_secs(2));
+        bench.store.turn();
+    }
+    bench.disk.set_faults(Faults::default());
+    bench.pass(Duration::from_secs(2));
+    bench.store.turn();
+    bench.publish(3);
+    bench.assert_facts(&facts);
+    bench.store.check();
+}

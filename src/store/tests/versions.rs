@@ -1,0 +1,65 @@
+//! Files that earlier versions wrote, kept in `tests/data`: **what was written once
+//! is read by every later program.**
+
+use super::*;
+
+/// The file of schema version 1.
+const FIRST: &[u8] = include_bytes!("../../../tests/data/store-v1.redb");
+
+/// Puts into a store what the file of a version holds.
+async fn furnish(world: &mut World) {
+    world.store.change("test", put_organization("acme", Some(1 << 30), false)).await.unwrap();
+    let lane = world.subscribe(settings()).await.number;
+    let keyed = NewEvent { idempotency_key: Some("key".to_owned()), ..event(r#"{"a": 1.0}"#) };
+    let (first, second) = (world.publish(keyed).await, world.publish(event("2")).await);
+    let third = world.publish(event("3")).await;
+    let retry = Settlement::Retry(world.clock.now() + HOUR);
+    world.settle(lane, head(&first), retry).await.unwrap();
+    world.settle(lane, head(&second), Settlement::Delivered).await;
+    world.settle(lane, head(&third), Settlement::Failed).await;
+    world.store.reopen("test", third.id.delivery(lane)).await.unwrap();
+}
+
+/// Run by hand where a new schema version is made: `cargo test --lib writes_the_file -- --ignored`
+#[tokio::test]
+#[ignore = "writes the file of this version"]
+async fn writes_the_file_of_this_version() {
+    let mut world = World::new();
+    furnish(&mut world).await;
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    let file = world.options.path.join(FILE_NAME);
+    Database::open(&file).unwrap().compact().unwrap();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/store-v{SCHEMA_VERSION}.redb"));
+    std::fs::copy(file, kept).unwrap();
+}
+
+#[tokio::test]
+async fn the_first_version_is_read() {
+    let mut world = World::new();
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    std::fs::write(world.options.path.join(FILE_NAME), FIRST).unwrap();
+    let (store, writer, notices) = Store::open(world.options.clone(), world.clock.clone(), [8; 32]).unwrap();
+    (world.store, world.writer, world.notices) = (store, Some(writer), notices);
+    check(&world.store);
+    assert_eq!(world.store.registry().organization("acme").unwrap().bytes_max, Some(1 << 30));
+    let lane = Lane(1);
+    assert_eq!(world.store.registry().lane(lane).unwrap().settings.url, settings().url);
+    let again = NewEvent { idempotency_key: Some("key".to_owned()), ..event(r#"{"a": 1.0}"#) };
+    let first = world.publish(again).await;
+    assert!(first.duplicate);
+    let event = world.store.plain_event(first.id).unwrap().unwrap();
+    assert_eq!(event.data.as_bytes(), br#"{"a": 1.0}"#);
+    let (delivery, _, attempts) = world.store.delivery(first.id.delivery(lane)).unwrap().unwrap();
+    assert_eq!((delivery.state, attempts.len()), (DeliveryState::Pending, 1));
+    let stats = world.store.stats(lane);
+    assert_eq!((stats.odometer, stats.attempts, stats.pending), (3, 3, 2));
+    let totals = world.store.totals();
+    assert_eq!((totals.accepted, totals.delivered, totals.failed), (3, 1, 1));
+    let (entries, next) = {
+        let page = world.store.audit(None, 10).unwrap();
+        (page.rows.len(), page.next)
+    };
+    assert_eq!((entries, next), (3, None));
+}
