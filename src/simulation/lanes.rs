@@ -35,6 +35,8 @@ struct Seen {
     last_failed: bool,
     /// When it was tripped or the last probe ended, by a clock that only goes on.
     quiet_since_ms: u64,
+    /// When that attempt had begun.
+    probed_ms: u64,
     /// Until when a `Retry-After` asked it to pause, by the wall clock.
     paused_until: Option<Timestamp>,
     /// When the last ones began, by the wall clock, since it was last set.
@@ -49,8 +51,8 @@ pub(super) struct Lanes {
     pub(super) removed: BTreeSet<Lane>,
     /// To what the wall clock was set back.
     steps_back: Vec<Timestamp>,
-    /// When the wall clock was last set forth.
-    stepped_forth_ms: u64,
+    /// When the wall clock was last set.
+    set_ms: u64,
     pub(super) attempts: u64,
 }
 
@@ -62,10 +64,9 @@ impl Lanes {
     }
 
     pub(super) fn clock_was_set(&mut self, is_back: bool, true_ms: u64, wall: Timestamp) {
+        self.set_ms = true_ms;
         if is_back {
             self.steps_back.push(wall);
-        } else {
-            self.stepped_forth_ms = true_ms;
         }
         for seen in self.seen.values_mut() {
             seen.begun.clear();
@@ -137,7 +138,7 @@ impl Lanes {
         if seen.trips_in_a_row >= TRIPS_AFTER {
             assert_eq!(of_lane, 1, "lane {} is tripped: one probe at a time", began.lane);
             let pause = Duration::from_millis(true_ms - seen.quiet_since_ms);
-            let is_by_the_clock = self.stepped_forth_ms >= seen.quiet_since_ms;
+            let is_by_the_clock = self.set_ms >= seen.probed_ms;
             // The wall clock may drift by a part of it.
             assert!(is_by_the_clock || pause * 101 / 100 >= PROBES_APART, "a probe after {pause:?}");
         }
@@ -202,6 +203,7 @@ impl Lanes {
         // What was in flight when it was tripped is no probe.
         if !was_tripped || flight.began_ms > seen.quiet_since_ms {
             seen.quiet_since_ms = true_ms;
+            seen.probed_ms = flight.began_ms;
         }
     }
 }
