@@ -32,6 +32,9 @@ pub(super) struct Flight {
 #[derive(Default)]
 struct Seen {
     trips_in_a_row: u32,
+    /// Whether the lane may have had more of them, because it is not known whether it
+    /// was enabled anew: then it trips earlier.
+    may_be_more: bool,
     last_failed: bool,
     /// When it was tripped or the last probe ended, by a clock that only goes on.
     quiet_since_ms: u64,
@@ -80,6 +83,7 @@ impl Lanes {
         seen.begun.clear();
         if is_enabled_anew {
             seen.trips_in_a_row = 0;
+            seen.may_be_more = false;
             seen.last_failed = false;
             seen.paused_until = None;
         }
@@ -94,6 +98,7 @@ impl Lanes {
     pub(super) fn all_were_set(&mut self) {
         let lanes: Vec<Lane> = self.seen.keys().copied().collect();
         lanes.into_iter().for_each(|lane| self.was_set(lane, true));
+        self.seen.values_mut().for_each(|seen| seen.may_be_more = true);
     }
 
     /// An attempt begins. `is_told`: the engine knows of every commit that concerns its lane.
@@ -135,7 +140,7 @@ impl Lanes {
         if seen.last_failed {
             assert!(in_flight_failing <= (concurrency_total / 2).max(1), "failing lanes hold more than half");
         }
-        if seen.trips_in_a_row >= TRIPS_AFTER {
+        if seen.trips_in_a_row >= TRIPS_AFTER && !seen.may_be_more {
             assert_eq!(of_lane, 1, "lane {} is tripped: one probe at a time", began.lane);
             let pause = Duration::from_millis(true_ms - seen.quiet_since_ms);
             let is_by_the_clock = self.set_ms >= seen.probed_ms;
@@ -187,6 +192,7 @@ impl Lanes {
         let was_tripped = seen.trips_in_a_row >= TRIPS_AFTER;
         if is_success {
             seen.trips_in_a_row = 0;
+            seen.may_be_more = false;
         } else if fate.trips() {
             seen.trips_in_a_row += 1;
         } else if !was_tripped {
