@@ -78,12 +78,12 @@ impl Lanes {
     }
 
     /// The lane's settings or status are others than they were.
-    pub(super) fn was_set(&mut self, lane: Lane, is_enabled_anew: bool) {
+    pub(super) fn was_set(&mut self, lane: Lane, may_be_enabled_anew: bool) {
         let Some(seen) = self.seen.get_mut(&lane) else { return };
         seen.begun.clear();
-        if is_enabled_anew {
+        if may_be_enabled_anew {
+            seen.may_be_more |= seen.trips_in_a_row > 0;
             seen.trips_in_a_row = 0;
-            seen.may_be_more = false;
             seen.last_failed = false;
             seen.paused_until = None;
         }
@@ -98,7 +98,6 @@ impl Lanes {
     pub(super) fn all_were_set(&mut self) {
         let lanes: Vec<Lane> = self.seen.keys().copied().collect();
         lanes.into_iter().for_each(|lane| self.was_set(lane, true));
-        self.seen.values_mut().for_each(|seen| seen.may_be_more = true);
     }
 
     /// An attempt begins. `is_told`: the engine knows of every commit that concerns its lane.
@@ -208,6 +207,7 @@ impl Lanes {
         }
         // What was in flight when it was tripped is no probe.
         if !was_tripped || flight.began_ms > seen.quiet_since_ms {
+            seen.may_be_more &= !was_tripped;
             seen.quiet_since_ms = true_ms;
             seen.probed_ms = flight.began_ms;
         }
