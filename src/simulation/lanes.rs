@@ -89,6 +89,23 @@ impl Lanes {
         }
     }
 
+    /// The attempt that an answer to `id` is for. Requests that name no event are told
+    /// apart by their order alone: where it has ended, the answer is for another of its lane.
+    pub(super) fn answered(&mut self, id: DeliveryId) -> Option<&mut Flight> {
+        if self.flights.contains_key(&id) {
+            return self.flights.get_mut(&id);
+        }
+        let mut of_lane = self.flights.iter_mut().filter(|(other, _)| other.lane() == id.lane());
+        of_lane.find(|(_, it)| it.was_sent && it.fate.is_none()).map(|(_, it)| it)
+    }
+
+    /// The answer to `id` that was taken for one to another attempt of its lane, which
+    /// is still under way.
+    pub(super) fn taken_for_another(&mut self, id: DeliveryId, there: &BTreeSet<DeliveryId>) -> Option<Fate> {
+        let mut of_lane = self.flights.iter_mut().filter(|(other, _)| other.lane() == id.lane());
+        of_lane.find(|(other, it)| it.fate.is_some() && there.contains(other)).and_then(|(_, it)| it.fate.take())
+    }
+
     /// Whether its last attempt failed.
     pub(super) fn has_failed(&self, lane: Lane) -> bool {
         self.seen.get(&lane).is_some_and(|seen| seen.last_failed)

@@ -423,7 +423,7 @@ impl World {
             && entry.key().0 <= self.true_ms
         {
             let Answering { sent, id, took, fate } = entry.remove();
-            if let Some(flight) = self.lanes.flights.get_mut(&id) {
+            if let Some(flight) = self.lanes.answered(id) {
                 flight.fate = Some(fate.clone());
             }
             match fate {
@@ -554,10 +554,13 @@ impl World {
             if self.lanes.removed.contains(&id.lane()) {
                 continue;
             }
-            // It was not made: the subscription was disabled, or the store down.
-            let Some(fate) = flight.fate.clone() else {
-                assert!(!flight.was_sent, "{id} ended without its answer");
-                continue;
+            let fate = match flight.fate.clone() {
+                Some(fate) => fate,
+                None if flight.was_sent => {
+                    self.lanes.taken_for_another(id, &there).unwrap_or_else(|| panic!("{id} ended without its answer"))
+                }
+                // It was not made: the subscription was disabled, or the store down.
+                None => continue,
             };
             let (due, began_at) = (flight.began.due, flight.began.began_at);
             let ended_at = daemon.clock.now();
