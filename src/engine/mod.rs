@@ -180,9 +180,8 @@ impl Engine {
             }
         }
         let ended_at = self.clock.now();
-        for (lane, head, began_at) in std::mem::take(&mut self.in_flight).into_values() {
-            let detail = "the daemon was stopped";
-            self.finished_by_us(lane, head, began_at, ended_at, FailureCode::Interrupted, detail);
+        for flight in std::mem::take(&mut self.in_flight).into_values() {
+            self.finished_by_us(flight, ended_at, FailureCode::Interrupted, "the daemon was stopped", false);
         }
         self.work.abort_all();
     }
@@ -274,7 +273,11 @@ impl Engine {
                 if let Some((lane, head, began_at)) = self.in_flight.remove(&error.id()) {
                     tracing::error!(%lane, "an attempt panicked; it counts as failed");
                     let now = self.clock.now();
-                    self.finished_by_us(lane, head, began_at, now, FailureCode::Internal, "a fault of ours");
+                    // Read here, though it waits for the disk: this happens next to never.
+                    let event = self.store.plain_event(head.event).ok().flatten();
+                    let is_operational = event.is_some_and(|it| it.event_type.starts_with(OPERATIONAL_PREFIX));
+                    let (code, detail) = (FailureCode::Internal, "a fault of ours");
+                    self.finished_by_us((lane, head, began_at), now, code, detail, is_operational);
                 }
             }
         }
@@ -296,12 +299,11 @@ impl Engine {
     /// An attempt that ended by our own doing.
     fn finished_by_us(
         &mut self,
-        lane: Lane,
-        head: Head,
-        began_at: Timestamp,
+        (lane, head, began_at): (Lane, Head, Timestamp),
         ended_at: Timestamp,
         code: FailureCode,
         detail: &str,
+        is_operational: bool,
     ) {
         let outcome = AttemptOutcome::Failure { code, status: None, detail: detail.to_owned() };
         let attempt = Attempt {
@@ -313,7 +315,7 @@ impl Engine {
             response_body: bytes::Bytes::new(),
         };
         let report = Report::Made { began_at, outcome, retry_after: None };
-        self.step(Input::Finished { lane, event: head.event, report }, Some((attempt, false)));
+        self.step(Input::Finished { lane, event: head.event, report }, Some((attempt, is_operational)));
     }
 
     /// Feeds the scheduler and carries out what it decides. `attempt`: the one that

@@ -11,6 +11,7 @@ use crate::deliver::{Client, Roots};
 use crate::id::SubscriptionId;
 use crate::json::Json;
 use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent, Settings};
+use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::store::command::Changed;
 use crate::store::{Options, WriterThread};
@@ -68,8 +69,12 @@ impl World {
     }
 
     async fn publish(&self) -> EventId {
+        self.publish_of("door.opened").await
+    }
+
+    async fn publish_of(&self, event_type: &str) -> EventId {
         let event = NewEvent {
-            event_type: Name::from("door.opened"),
+            event_type: Name::from(event_type),
             organization: Name::from(DEFAULT_ORGANIZATION),
             source: None,
             subject: None,
@@ -138,6 +143,28 @@ async fn what_could_not_be_told_is_told_with_the_next() {
     world.engine.news.failed(lane, 2);
     let next = world.clock.now() + Duration::from_secs(60);
     assert_eq!(world.engine.news.take_due(next), [(lane, 5)]);
+}
+
+/// A delivery of an operational event whose attempts always panicked made another
+/// operational event when it was given up.
+#[tokio::test(start_paused = true)]
+async fn what_fails_by_our_fault_is_told_unless_it_tells_itself() {
+    for (event_type, told) in [("door.opened", 1), ("posthaste.storage.low", 0)] {
+        let mut world = World::new("10s");
+        let events = vec![Pattern::parse(event_type).unwrap()];
+        let lane = world.subscribe(Settings { events, ..Settings::sample() }).await;
+        world.hear_all();
+        world.publish_of(event_type).await;
+        world.clock.set(world.clock.now() + Duration::from_secs(7 * 86_400));
+        world.hear_all();
+        // A task that is cut off ends as one that panicked does.
+        world.engine.work.abort_all();
+        let done = world.next_done().await;
+        assert!(done.is_err());
+        world.engine.worked(done);
+        let told: Vec<(Lane, u64)> = (0..told).map(|_| (lane, 1)).collect();
+        assert_eq!(world.engine.news.take_due(world.clock.now() + Duration::from_secs(60)), told, "{event_type}");
+    }
 }
 
 /// A subscription that was to be disabled in the last moment before a stop was
