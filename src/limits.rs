@@ -126,7 +126,7 @@ pub const NOT_MADE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1
 /// How far apart the store is asked to end what a disabled lane holds past its horizon.
 pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Outcomes of a lane that wait for their commit: more, and it starts no attempt.
-pub const LANE_UNSETTLED_MAX: usize = 256;
+pub const LANE_UNSETTLED_MAX: usize = 1024;
 /// Heads of a lane held in memory, unless twice its concurrency is more.
 pub const LANE_HEADS_MAX: usize = 64;
 /// Lanes whose rows are read at the same time.
@@ -141,6 +141,17 @@ pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].
 pub const WRITER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long outcomes wait for a commit that others need. A crash meanwhile repeats the
+/// attempts.
+pub const OUTCOMES_WAIT_MAX: std::time::Duration = std::time::Duration::from_millis(50);
+/// Outcomes that wait no longer for others. Fewer than [`LANE_UNSETTLED_MAX`], or a lane
+/// alone would stop and wait for them.
+pub const OUTCOMES_WAITING_MAX: usize = 256;
+const _: () = assert!(OUTCOMES_WAITING_MAX < LANE_UNSETTLED_MAX);
+/// Commands in one commit that make the next wait for company.
+pub const GATHERING_MIN: usize = 8;
+/// From the beginning of such a commit to that of the next, at least.
+pub const GATHERING_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
 /// Commands that share one commit.
 pub const WRITER_GROUP_MAX: usize = 1000;
 /// Attempts kept of one delivery; the oldest go first.
@@ -164,6 +175,8 @@ pub const IDLE_CONNECTIONS_MAX: usize = 1024;
 pub const IDLE_CONNECTIONS_PER_ENDPOINT_MAX: usize = 256;
 /// How often idle connections are looked through, at most.
 pub const IDLE_SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How far apart at most: connections that their receivers closed are found then.
+pub const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 /// Prepared TLS configurations; each holds its own copy of the trusted authorities.
 pub const TLS_CONFIGS_MAX: usize = 128;
 /// Lanes whose OAuth 2.0 token is held.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::{Lane, SubscriptionId};
-use crate::model::SigningSecret;
+use crate::model::{FixedUrl, SigningSecret};
 use crate::time::Timestamp;
 
 /// A subscription that uses every field.
@@ -67,6 +67,7 @@ pub(in crate::api) fn example() -> Subscription {
         updated_at: at,
         created_by: "ops".to_owned(),
         managed_by: ManagedBy::Api,
+        fixed_url: FixedUrl::default(),
     }
 }
 

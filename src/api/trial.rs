@@ -10,7 +10,8 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, ManagedBy, Name, Settings, SigningSecret, Status, Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, ManagedBy, Name, Settings, SigningSecret, Status,
+    Subscription,
 };
 
 use super::call::{Call, random};
@@ -88,6 +89,7 @@ pub(super) async fn verify(
         updated_at: now,
         created_by: call.caller.name.clone(),
         managed_by: ManagedBy::Api,
+        fixed_url: FixedUrl::default(),
     });
     let fired = fire(call, &candidate).await;
     call.state.performer.forget(candidate.number);

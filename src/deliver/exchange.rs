@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Position, Url};
@@ -84,7 +84,7 @@ impl Client {
         let body_deadline = later(Instant::now(), reading.wait).min(deadline);
         let (mut kept, mut is_whole) = (BytesMut::new(), false);
         let to_the_end = async {
-            is_whole = read(&mut incoming, reading, &mut kept).await;
+            is_whole = read(&mut connection, &mut incoming, reading, &mut kept).await;
             is_whole && connection.is_reusable().await
         };
         if timeout_at(body_deadline, to_the_end).await.unwrap_or(false) {
@@ -138,9 +138,9 @@ impl Client {
 }
 
 /// Reads `incoming` to its end (`true`), or as far as it is of interest.
-async fn read(incoming: &mut Incoming, reading: &Reading, kept: &mut BytesMut) -> bool {
+async fn read(connection: &mut Connection, incoming: &mut Incoming, reading: &Reading, kept: &mut BytesMut) -> bool {
     let mut read_bytes = 0;
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = connection.frame(incoming).await {
         let Ok(frame) = frame else { return false };
         let Some(data) = frame.data_ref() else { continue };
         read_bytes += data.len();

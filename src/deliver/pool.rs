@@ -2,27 +2,34 @@
 //!
 //! **Nothing here resends.** A request that hyper gives back untouched may go out
 //! on another connection; one of which a byte may have left has failed.
+//!
+//! **Whoever uses a connection drives it.** A task of its own for each would cost two
+//! changes of task for every request. So nobody watches one that waits: whether its
+//! receiver has closed it shows when it is used next, before anything is written, or
+//! when the pool is swept.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::later;
 use super::tls::Fingerprint;
 use crate::limits::{
-    IDLE_CONNECTIONS_MAX, IDLE_CONNECTIONS_PER_ENDPOINT_MAX, IDLE_SWEEP_INTERVAL, RESPONSE_HEAD_BYTES_MAX,
-    RESPONSE_HEADERS_MAX,
+    IDLE_CONNECTIONS_MAX, IDLE_CONNECTIONS_PER_ENDPOINT_MAX, IDLE_LOOK_INTERVAL, IDLE_SWEEP_INTERVAL,
+    RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX,
 };
 
 /// What hyper asks of a connection's buffer; it would panic.
@@ -43,8 +50,39 @@ pub(super) struct Endpoint {
 /// could wait for ever on a peer that does not read.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<hyper::Result<()>>,
+    driver: Driver,
     address: SocketAddr,
+}
+
+/// What moves a connection's bytes, and how that ended.
+enum Driver {
+    Running(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+    Ended(hyper::Result<()>),
+}
+
+impl Driver {
+    /// Does what can be done. Answers whether it has ended.
+    fn advance(&mut self, context: &mut Context<'_>) -> bool {
+        if let Driver::Running(running) = self
+            && let Poll::Ready(result) = running.as_mut().poll(context)
+        {
+            *self = Driver::Ended(result);
+        }
+        matches!(self, Driver::Ended(_))
+    }
+
+    /// Waits for what needs the connection to move.
+    async fn run<T>(&mut self, waiting: impl Future<Output = T>) -> T {
+        let mut waiting = pin!(waiting);
+        poll_fn(|context| {
+            if let Poll::Ready(done) = waiting.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            self.advance(context);
+            waiting.as_mut().poll(context)
+        })
+        .await
+    }
 }
 
 /// What came of handing a request to a connection.
@@ -68,12 +106,12 @@ impl Connection {
         // As large as a head may be: what exceeds it is over the limit either way.
         builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, driver: tokio::spawn(connection), address })
+        Ok(Connection { sender, driver: Driver::Running(Box::pin(connection)), address })
     }
 
     /// Sends `request` and waits for the head of the answer.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Sent {
-        let mut error = match self.sender.try_send_request(request).await {
+        let mut error = match self.driver.run(self.sender.try_send_request(request)).await {
             Ok(response) => return Sent::Answered(response),
             Err(error) => error,
         };
@@ -85,19 +123,27 @@ impl Connection {
 
     /// Why nothing could be sent: where a connection ended before it took a
     /// request, only its driver knows.
-    pub(super) async fn why(mut self, error: hyper::Error) -> hyper::Error {
-        (&mut self.driver).await.ok().and_then(Result::err).unwrap_or(error)
+    pub(super) async fn why(self, error: hyper::Error) -> hyper::Error {
+        let ended = match self.driver {
+            Driver::Running(running) => running.await,
+            Driver::Ended(ended) => ended,
+        };
+        ended.err().unwrap_or(error)
+    }
+
+    /// The next piece of an answer's body.
+    pub(super) async fn frame(&mut self, incoming: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
+        self.driver.run(incoming.frame()).await
     }
 
     /// Waits until another request can be sent; `false`: never.
     pub(super) async fn is_reusable(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        self.driver.run(self.sender.ready()).await.is_ok()
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
+    /// Whether it has ended, as far as can be seen without waiting.
+    fn has_ended(&mut self) -> bool {
+        self.driver.advance(&mut Context::from_waker(Waker::noop()))
     }
 }
 
@@ -125,15 +171,23 @@ impl Pool {
         let now = Instant::now();
         let mut state = self.state();
         let list = state.idle.get_mut(endpoint)?;
-        // From the end, so that the others are not looked at: what died among them
-        // goes with the next sweep.
-        let position = list.iter().rposition(|idle| idle.is_alive(now) && admits(idle.connection.address))?;
-        let found = list.remove(position)?;
+        let mut count = 0;
+        let found = loop {
+            // From the end, so that the others are not looked at.
+            let usable = |idle: &Idle| now < idle.until && admits(idle.connection.address);
+            let Some(mut found) = list.iter().rposition(usable).and_then(|position| list.remove(position)) else {
+                break None;
+            };
+            count += 1;
+            if !found.connection.has_ended() {
+                break Some(found.connection);
+            }
+        };
         if list.is_empty() {
             state.idle.remove(endpoint);
         }
-        state.count -= 1;
-        Some(found.connection)
+        state.count -= count;
+        found
     }
 
     /// Keeps `connection` for `keep_alive`. Where there is no room, the one that
@@ -161,18 +215,18 @@ impl Pool {
         }
     }
 
-    /// Closes what is over its time. When to look again; none: nothing is left,
-    /// and the next [`Pool::give`] starts another sweep.
+    /// Closes what is over its time or was closed by its receiver. When to look again;
+    /// none: nothing is left, and the next [`Pool::give`] starts another sweep.
     fn drop_expired(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         for list in state.idle.values_mut() {
-            list.retain(|idle| idle.is_alive(now));
+            list.retain_mut(|idle| now < idle.until && !idle.connection.has_ended());
         }
         state.idle.retain(|_, list| !list.is_empty());
         state.count = state.idle.values().map(VecDeque::len).sum();
         let next = state.idle.values().flatten().map(|idle| idle.until).min();
         state.is_swept = next.is_some();
-        next.map(|next| next.max(later(now, IDLE_SWEEP_INTERVAL)))
+        next.map(|next| next.clamp(later(now, IDLE_SWEEP_INTERVAL), later(now, IDLE_LOOK_INTERVAL)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,14 +246,8 @@ impl State {
     }
 }
 
-impl Idle {
-    fn is_alive(&self, now: Instant) -> bool {
-        now < self.until && !self.connection.sender.is_closed()
-    }
-}
-
-/// Closes idle connections when their time is up, for as long as there are any:
-/// a pool that is empty costs nothing.
+/// Closes idle connections when their time is up or their receiver has closed them,
+/// for as long as there are any: a pool that is empty costs nothing.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         let next = pool.upgrade().and_then(|pool| pool.drop_expired(Instant::now()));

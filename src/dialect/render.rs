@@ -48,7 +48,7 @@ pub fn render(
     let sending = Sending { subscription, event, data: data.as_str(), options };
     let mut filler = Filler { sending: &sending, dialect, limits: dialect.limits(), missing: Vec::new() };
 
-    let url = filler.url(settings)?;
+    let url = filler.url(subscription)?;
     let Envelope { content_type, headers: told, body } = filler.body(settings)?;
     let secrets: Vec<&Secret> = subscription.valid_secrets(now).map(|valid| &valid.secret).collect();
 
@@ -86,7 +86,10 @@ pub(crate) fn body_context(content_type: ContentType) -> Context {
 /// standard has it.
 pub(crate) fn has_dot_segment(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default();
-    let is_dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    let longest = "%2e%2e".len();
+    let is_dots = |segment: &str| {
+        segment.len() <= longest && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+    };
     path.split(['/', '\\']).any(is_dots)
 }
 
@@ -142,7 +145,17 @@ impl Filler<'_> {
         Ok(text)
     }
 
-    fn url(&mut self, settings: &Settings) -> Result<Url, RenderError> {
+    fn url(&mut self, subscription: &Subscription) -> Result<Url, RenderError> {
+        let settings = &subscription.settings;
+        let fixed = subscription.fixed_url.get_or_make(|| {
+            let is_filled = Template::parse(&settings.url, Context::Encoded).placeholders().next().is_some();
+            let is_fixed = !is_filled && settings.query.as_ref().is_none_or(Vec::is_empty);
+            if is_fixed { self.make_url(settings).ok() } else { None }
+        });
+        fixed.map_or_else(|| self.make_url(settings), |url| Ok(url.clone()))
+    }
+
+    fn make_url(&mut self, settings: &Settings) -> Result<Url, RenderError> {
         let (what, bytes_max) = ("the URL", self.limits.rendered_url_bytes_max);
         let text = self.fill(&settings.url, Context::Encoded, what, bytes_max)?;
         if has_dot_segment(&text) {

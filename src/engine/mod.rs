@@ -42,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Notices taken in at one go.
 const NOTICES_AT_ONCE: usize = 256;
+/// Attempts that ended, taken in at one go.
+const ENDED_AT_ONCE: usize = 64;
 
 /// Why the engine ended by itself: the process must not live on without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,7 +154,13 @@ impl Engine {
                         self.hear(notice);
                     }
                 }
-                Some(done) = self.work.join_next_with_id() => self.worked(done),
+                Some(done) = self.work.join_next_with_id() => {
+                    self.worked(done);
+                    for _ in 1..ENDED_AT_ONCE {
+                        let Some(done) = self.work.try_join_next_with_id() else { break };
+                        self.worked(done);
+                    }
+                }
                 () = wait_until(&self.clock, &self.clock_set, wake) => self.step(Input::Tick, None),
                 Ok(()) = reloaded.changed() => self.set_all_lanes(),
                 _ = stop.wait_for(|stop| *stop) => break,

@@ -87,7 +87,9 @@ impl World {
     }
 
     /// Lets the engine hear of all that was committed.
-    fn hear_all(&mut self) {
+    async fn hear_all(&mut self) {
+        // Notices follow the answer of what they are about, and precede the next.
+        self.store.accept(Vec::new()).await.unwrap();
         while let Ok(notice) = self.notices.try_recv() {
             self.engine.hear(notice);
         }
@@ -153,10 +155,10 @@ async fn what_fails_by_our_fault_is_told_unless_it_tells_itself() {
         let mut world = World::new("10s");
         let events = vec![Pattern::parse(event_type).unwrap()];
         let lane = world.subscribe(Settings { events, ..Settings::sample() }).await;
-        world.hear_all();
+        world.hear_all().await;
         world.publish_of(event_type).await;
         world.clock.set(world.clock.now() + Duration::from_secs(7 * 86_400));
-        world.hear_all();
+        world.hear_all().await;
         // A task that is cut off ends as one that panicked does.
         world.engine.work.abort_all();
         let done = world.next_done().await;
@@ -186,19 +188,22 @@ async fn a_stop_waits_for_what_the_store_was_asked_for() {
 async fn what_ended_before_a_stop_is_not_cut_off() {
     let mut world = World::new("0s");
     let lane = world.subscribe(Settings::sample()).await;
-    world.hear_all();
+    world.hear_all().await;
     let mut events = Vec::new();
     for _ in 0..16 {
         events.push(world.publish().await);
     }
-    world.hear_all();
+    world.hear_all().await;
     assert_eq!(world.engine.in_flight.len(), 16);
     // Each is refused an address without having to wait for anything.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     world.engine.drain(&mut world.notices).await;
-    world.store.accept(Vec::new()).await.unwrap();
+    let mut settled = 0;
+    while settled < events.len() {
+        settled += usize::from(matches!(world.notices.recv().await, Some(Notice::Settled { .. })));
+    }
     for event in events {
         let (_, _, attempts) = world.store.delivery(event.delivery(lane)).unwrap().unwrap();
         let AttemptOutcome::Failure { code, .. } = &attempts[0].outcome else { panic!("it may not be sent") };
@@ -212,7 +217,7 @@ async fn what_ended_before_a_stop_is_not_cut_off() {
 async fn lanes_that_are_gone_when_the_store_is_back_are_let_go() {
     let mut world = World::new("10s");
     let lane = world.subscribe(Settings::sample()).await;
-    world.hear_all();
+    world.hear_all().await;
     assert!(world.engine.scheduler.knows(lane));
     let id = world.store.registry().lane(lane).unwrap().id;
     world.store.change("test", Change::DeleteSubscription { id }).await.unwrap();

@@ -16,8 +16,8 @@ pub use delivery::{
 pub use event::{Event, EventType, NewEvent, Organization, Source};
 pub use request::Outgoing;
 pub use subscription::{
-    Authentication, Condition, ContentType, DeliveryOverrides, Format, LaneStats, ManagedBy, Method, Operator,
-    RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription, TlsSettings,
+    Authentication, Condition, ContentType, DeliveryOverrides, FixedUrl, Format, LaneStats, ManagedBy, Method,
+    Operator, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription, TlsSettings,
 };
 
 use std::sync::Arc;

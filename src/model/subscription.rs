@@ -1,6 +1,9 @@
 //! A subscription: where and how events are to be sent.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use url::Url;
 
 use crate::id::{Lane, SubscriptionId};
 use crate::pattern::Pattern;
@@ -359,6 +362,26 @@ pub struct Subscription {
     pub created_by: String,
     /// Who owns its settings.
     pub managed_by: ManagedBy,
+    /// The URL of `settings`, where every attempt has the same.
+    pub fixed_url: FixedUrl,
+}
+
+/// A URL that is made once and kept. A clone starts without it, because it may be
+/// given other settings.
+#[derive(Default)]
+pub struct FixedUrl(OnceLock<Option<Url>>);
+
+impl FixedUrl {
+    /// What was made before, or is made now; none: it is not the same for every attempt.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Option<Url>) -> Option<&Url> {
+        self.0.get_or_init(make).as_ref()
+    }
+}
+
+impl Clone for FixedUrl {
+    fn clone(&self) -> FixedUrl {
+        FixedUrl::default()
+    }
 }
 
 impl Subscription {
@@ -455,6 +478,7 @@ impl Subscription {
             updated_at: now,
             created_by: "test".to_owned(),
             managed_by: ManagedBy::Api,
+            fixed_url: FixedUrl::default(),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
-    DEFAULT_ORGANIZATION, EventType, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source,
-    Status, StatusReason, Subscription,
+    DEFAULT_ORGANIZATION, EventType, FixedUrl, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret,
+    Source, Status, StatusReason, Subscription,
 };
 use crate::registry::{Registry, TreeError};
 use crate::secret::{MASK, Secret};
@@ -399,6 +399,7 @@ fn create(
         updated_at: now,
         created_by: when.actor.to_owned(),
         managed_by: ManagedBy::Api,
+        fixed_url: FixedUrl::default(),
     };
     let vendors = of_vendor(ChangeKind::Created, &subscription);
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);

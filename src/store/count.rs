@@ -9,10 +9,12 @@ use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use crate::model::{Name, TerminalState};
 
 use super::StoreError;
-use super::tables::{META, ORGANIZATION_BYTES};
+use super::tables::COUNT;
 
-/// Its row in [`META`].
-const KEY: &str = "counts";
+/// The row of totals in [`COUNT`].
+const TOTALS: &str = "totals";
+/// What the rows of organizations begin with.
+const BYTES_OF: &str = "bytes/";
 
 /// See the file's beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +51,10 @@ impl BytesChange {
     /// An event's row of `bytes` came (or went, where it is negative).
     pub(super) fn event(&mut self, organization: &str, bytes: i64) {
         self.live += bytes;
-        *self.organizations.entry(Name::from(organization)).or_default() += bytes;
+        match self.organizations.get_mut(organization) {
+            Some(sum) => *sum += bytes,
+            None => drop(self.organizations.insert(Name::from(organization), bytes)),
+        }
     }
 }
 
@@ -66,15 +71,17 @@ impl Counts {
     pub(super) fn load(database: &Database) -> Result<Counts, StoreError> {
         let transaction = database.begin_read()?;
         let mut counts = Counts::default();
-        if let Some(row) = transaction.open_table(META)?.get(KEY)? {
-            let mut numbers = row.value().chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_be_bytes));
+        for row in transaction.open_table(COUNT)?.iter()? {
+            let (key, value) = row?;
+            let mut numbers = value.value().chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_be_bytes));
             let mut next = || numbers.next().unwrap_or(0);
-            (counts.live_bytes, counts.accepted, counts.duplicates) = (next(), next(), next());
-            counts.ended = [next(), next(), next()];
-        }
-        for row in transaction.open_table(ORGANIZATION_BYTES)?.iter()? {
-            let (organization, bytes) = row?;
-            counts.organization_bytes.insert(Name::from(organization.value()), bytes.value());
+            match key.value().strip_prefix(BYTES_OF) {
+                Some(organization) => drop(counts.organization_bytes.insert(Name::from(organization), next())),
+                None => {
+                    (counts.live_bytes, counts.accepted, counts.duplicates) = (next(), next(), next());
+                    counts.ended = [next(), next(), next()];
+                }
+            }
         }
         Ok(counts)
     }
@@ -118,12 +125,13 @@ impl Counts {
         for (count, more) in self.ended.iter().zip(change.ended) {
             row.extend((count + more).to_be_bytes());
         }
-        transaction.open_table(META)?.insert(KEY, row.as_slice())?;
-        let mut organizations = transaction.open_table(ORGANIZATION_BYTES)?;
+        let mut table = transaction.open_table(COUNT)?;
+        table.insert(TOTALS, row.as_slice())?;
         for (organization, bytes) in &change.bytes.organizations {
+            let key = format!("{BYTES_OF}{organization}");
             match self.bytes_of(organization).saturating_add_signed(*bytes) {
-                0 => organizations.remove(organization.as_ref())?,
-                left => organizations.insert(organization.as_ref(), left)?,
+                0 => table.remove(key.as_str())?,
+                left => table.insert(key.as_str(), left.to_be_bytes().as_slice())?,
             };
         }
         Ok(())

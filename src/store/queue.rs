@@ -1,11 +1,21 @@
 //! What waits for the writer: bounded, and outcomes go before everything else,
 //! because they free space and slots.
+//!
+//! **Somebody waits for a command, nobody for an outcome**: so outcomes are committed
+//! many at a time, and no command waits behind them. Each commit that has any costs the
+//! disk some pages more, whatever their number.
+//!
+//! **Many who publish share commits**: where several shared the last, the next does not
+//! begin at once, so that more do. Who publishes alone waits for nobody.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::limits::{WRITER_GROUP_MAX, WRITER_QUEUE_BYTES_MAX, WRITER_QUEUE_MAX};
+use crate::limits::{
+    GATHERING_INTERVAL, GATHERING_MIN, OUTCOMES_WAIT_MAX, OUTCOMES_WAITING_MAX, WRITER_GROUP_MAX,
+    WRITER_QUEUE_BYTES_MAX, WRITER_QUEUE_MAX,
+};
 
 use super::command::WriteError;
 
@@ -13,6 +23,10 @@ use super::command::WriteError;
 pub(super) struct Queue<C, O> {
     waiting: Mutex<Waiting<C, O>>,
     arrived: Condvar,
+    /// How long outcomes wait for others.
+    outcomes_wait: Duration,
+    /// From one commit that several shared to the next, at least.
+    gathering_interval: Duration,
 }
 
 struct Waiting<C, O> {
@@ -22,6 +36,12 @@ struct Waiting<C, O> {
     bytes: usize,
     /// Bounded by the attempts that may be in flight or unsettled.
     outcomes: VecDeque<O>,
+    /// When the first of them came.
+    outcomes_since: Option<Instant>,
+    /// How many commands were taken at once lately.
+    taken_before: usize,
+    /// When that was.
+    taken_at: Option<Instant>,
     /// The writer should look around though nothing arrived.
     nudged: bool,
     closed: bool,
@@ -35,11 +55,39 @@ pub(super) struct Batch<C, O> {
     pub(super) is_last: bool,
 }
 
+impl<C, O> Waiting<C, O> {
+    /// Whether something is to be done that waits for nothing.
+    fn is_urgent(&self) -> bool {
+        !self.commands.is_empty() || self.are_outcomes_urgent()
+    }
+
+    fn are_outcomes_urgent(&self) -> bool {
+        self.outcomes.len() >= OUTCOMES_WAITING_MAX || self.nudged || self.closed
+    }
+
+    /// How long the outcomes may still wait, if there are any.
+    fn outcomes_wait_left(&self, wait: Duration) -> Option<Duration> {
+        self.outcomes_since.map(|since| wait.saturating_sub(since.elapsed()))
+    }
+}
+
 impl<C, O> Queue<C, O> {
     pub(super) fn new() -> Queue<C, O> {
-        let (commands, outcomes) = (VecDeque::new(), VecDeque::new());
-        let waiting = Waiting { commands, bytes: 0, outcomes, nudged: false, closed: false };
-        Queue { waiting: Mutex::new(waiting), arrived: Condvar::new() }
+        Queue::waiting_for(OUTCOMES_WAIT_MAX, GATHERING_INTERVAL)
+    }
+
+    fn waiting_for(outcomes_wait: Duration, gathering_interval: Duration) -> Queue<C, O> {
+        let waiting = Waiting {
+            commands: VecDeque::new(),
+            bytes: 0,
+            outcomes: VecDeque::new(),
+            outcomes_since: None,
+            taken_before: 0,
+            taken_at: None,
+            nudged: false,
+            closed: false,
+        };
+        Queue { waiting: Mutex::new(waiting), arrived: Condvar::new(), outcomes_wait, gathering_interval }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<C, O>> {
@@ -63,8 +111,13 @@ impl<C, O> Queue<C, O> {
 
     /// Queues an outcome.
     pub(super) fn push_outcome(&self, outcome: O) {
-        self.lock().outcomes.push_back(outcome);
-        self.arrived.notify_one();
+        let mut waiting = self.lock();
+        waiting.outcomes.push_back(outcome);
+        waiting.outcomes_since.get_or_insert_with(Instant::now);
+        // Those between would wake the writer only to have it wait on.
+        if matches!(waiting.outcomes.len(), 1 | OUTCOMES_WAITING_MAX) {
+            self.arrived.notify_one();
+        }
     }
 
     /// Makes the writer look around.
@@ -79,16 +132,36 @@ impl<C, O> Queue<C, O> {
         self.arrived.notify_one();
     }
 
-    /// Waits for something to do, at most `patience`.
+    /// Waits for something to do, at most `patience`. Outcomes are handed out once they
+    /// have waited, or there are many; with no patience, at once.
     pub(super) fn take(&self, patience: Duration) -> Batch<C, O> {
         let mut waiting = self.lock();
-        if waiting.commands.is_empty() && waiting.outcomes.is_empty() && !waiting.nudged && !waiting.closed {
+        if waiting.outcomes.is_empty() && !waiting.is_urgent() {
             waiting = self.arrived.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
+        if let Some(left) = waiting.outcomes_wait_left(self.outcomes_wait) {
+            let left = left.min(patience);
+            let waited = self.arrived.wait_timeout_while(waiting, left, |waiting| !waiting.is_urgent());
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if waiting.taken_before >= GATHERING_MIN && !waiting.commands.is_empty() {
+            let since = waiting.taken_at.map_or(Duration::MAX, |at| at.elapsed());
+            let wait = self.gathering_interval.saturating_sub(since).min(patience);
+            let is_short = |waiting: &mut Waiting<C, O>| waiting.commands.len() < WRITER_GROUP_MAX && !waiting.closed;
+            let waited = self.arrived.wait_timeout_while(waiting, wait, is_short);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let have_waited = waiting.outcomes_wait_left(self.outcomes_wait).is_some_and(|left| left.is_zero());
+        let is_their_turn = have_waited || patience.is_zero() || waiting.are_outcomes_urgent();
         waiting.nudged = false;
-        let outcomes_len = waiting.outcomes.len().min(WRITER_GROUP_MAX);
+        let outcomes_len = if is_their_turn { waiting.outcomes.len().min(WRITER_GROUP_MAX) } else { 0 };
         let outcomes: Vec<O> = waiting.outcomes.drain(..outcomes_len).collect();
+        if waiting.outcomes.is_empty() {
+            waiting.outcomes_since = None;
+        }
         let commands_len = waiting.commands.len().min(WRITER_GROUP_MAX);
+        waiting.taken_before = commands_len;
+        waiting.taken_at = Some(Instant::now());
         let (commands, weights): (Vec<C>, Vec<usize>) = waiting.commands.drain(..commands_len).unzip();
         waiting.bytes -= weights.iter().sum::<usize>();
         let is_last = waiting.closed && waiting.outcomes.is_empty() && waiting.commands.is_empty();
@@ -121,6 +194,51 @@ mod tests {
             }
         }
         assert_eq!(taken, WRITER_QUEUE_MAX, "what waited is still done");
+    }
+
+    /// Outcomes that asked for a commit of their own, or went along with every other,
+    /// doubled what was written for an event, and publishers waited for them.
+    #[test]
+    fn outcomes_wait_for_others_and_hold_nobody_up() {
+        let hour = Duration::from_secs(3600);
+        let queue: Queue<usize, usize> = Queue::waiting_for(hour, Duration::ZERO);
+        queue.push_outcome(0);
+        queue.push_command(1, 0).unwrap();
+        let batch = queue.take(hour);
+        assert_eq!((batch.outcomes.len(), batch.commands), (0, vec![1]));
+        for outcome in 1..OUTCOMES_WAITING_MAX {
+            queue.push_outcome(outcome);
+        }
+        assert_eq!(queue.take(hour).outcomes.len(), OUTCOMES_WAITING_MAX, "these are many");
+        queue.push_outcome(0);
+        assert_eq!(queue.take(Duration::ZERO).outcomes.len(), 1, "there is no patience");
+        queue.push_outcome(0);
+        queue.close();
+        assert_eq!(queue.take(hour).outcomes.len(), 1, "it is the end");
+
+        let queue: Queue<usize, usize> = Queue::waiting_for(Duration::ZERO, Duration::ZERO);
+        queue.push_outcome(0);
+        assert_eq!(queue.take(hour).outcomes.len(), 1, "it has waited");
+    }
+
+    /// Sixty-four publishers had twenty events in a commit each, and every second
+    /// moment of a processor went into commits.
+    #[test]
+    fn where_several_shared_a_commit_the_next_waits_for_more() {
+        let hour = Duration::from_secs(3600);
+        let queue: Queue<usize, usize> = Queue::waiting_for(hour, hour);
+        (0..GATHERING_MIN).for_each(|number| queue.push_command(number, 0).unwrap());
+        assert_eq!(queue.take(hour).commands.len(), GATHERING_MIN);
+        queue.push_command(0, 0).unwrap();
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| queue.take(hour));
+            (1..WRITER_GROUP_MAX).for_each(|number| queue.push_command(number, 0).unwrap());
+            assert_eq!(taken.join().unwrap().commands.len(), WRITER_GROUP_MAX, "no more fit in");
+        });
+        queue.push_command(0, 0).unwrap();
+        assert_eq!(queue.take(Duration::ZERO).commands.len(), 1, "there is no patience");
+        queue.push_command(0, 0).unwrap();
+        assert_eq!(queue.take(hour).commands.len(), 1, "who publishes alone waits for nobody");
     }
 
     /// Four thousand commands may wait, and each may be a batch of sixteen megabytes.

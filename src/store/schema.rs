@@ -82,7 +82,7 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ENDED)?;
     transaction.open_table(CREATION)?;
     transaction.open_table(STATS)?;
-    transaction.open_table(ORGANIZATION_BYTES)?;
+    transaction.open_table(COUNT)?;
     transaction.open_table(JOB)?;
     transaction.open_table(AUDIT)?;
     Ok(())

@@ -11,8 +11,8 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
-    Authentication, Condition, ContentType, DeliveryOverrides, EventType, Format, ManagedBy, Method, Name, Operator,
-    Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason, Subscription,
+    Authentication, Condition, ContentType, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy, Method, Name,
+    Operator, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason, Subscription,
     TlsSettings,
 };
 use crate::pattern::Pattern;
@@ -432,6 +432,7 @@ pub(super) fn read_subscription(number: Lane, bytes: &[u8]) -> Result<Subscripti
         updated_at: at(record.updated_at_ms),
         created_by: record.created_by,
         managed_by: named(&record.managed_by, ManagedBy::from_name)?,
+        fixed_url: FixedUrl::default(),
     })
 }
 

@@ -41,8 +41,10 @@ pub(super) const CREATION: TableDefinition<&[u8], &[u8]> = TableDefinition::new(
 /// What each lane went through, flushed once a second.
 pub(super) const STATS: TableDefinition<u32, &[u8]> = TableDefinition::new("stats");
 
-/// Bytes of the retained events of each organization that has any.
-pub(super) const ORGANIZATION_BYTES: TableDefinition<&str, u64> = TableDefinition::new("organization_bytes");
+/// What is counted over everything, and the bytes of the retained events of each
+/// organization that has any: see [`super::count`]. One table, so that a commit writes
+/// one page of it.
+pub(super) const COUNT: TableDefinition<&str, &[u8]> = TableDefinition::new("count");
 
 /// Bulk work that is under way.
 pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");

@@ -42,13 +42,15 @@ impl Writer {
         };
         match self.try_group(&database, &outcomes, commands) {
             Ok((effects, done)) => {
-                self.take_effect(effects);
+                let notices = self.count(effects);
+                // Who waits goes first: a wide event leads to thousands of attempts.
                 for it in done {
                     match it {
                         Done::Accept(reply, results) => drop(reply.send(Ok(results))),
                         Done::Touch(reply, result) => drop(reply.send(result)),
                     }
                 }
+                self.tell(notices);
             }
             Err((error, commands)) => {
                 self.unsettled.extend(outcomes);
@@ -154,7 +156,7 @@ impl Writer {
     pub(super) fn accept(
         &mut self,
         hot: &mut Hot<'_>,
-        new: NewEvent,
+        mut new: NewEvent,
         except: Option<Lane>,
         effects: &mut Effects,
     ) -> Result<Result<Accepted, AcceptError>, StoreError> {
@@ -164,14 +166,13 @@ impl Writer {
         if registry.organization(&new.organization).is_none() {
             return Ok(Err(AcceptError::UnknownOrganization));
         }
-        let content = digest(&new);
         // The publisher's key, else its id for the event.
-        let key = match (new.idempotency_key, &new.event_id) {
-            (Some(key), _) => Some((KeyKind::Given, key)),
-            (None, Some(event_id)) => Some((KeyKind::EventId, event_id.clone())),
+        let key = match (new.idempotency_key.take(), &new.event_id) {
+            (Some(key), _) => Some((KeyKind::Given, key, digest(&new))),
+            (None, Some(event_id)) => Some((KeyKind::EventId, event_id.clone(), digest(&new))),
             (None, None) => None,
         };
-        if let Some((kind, key)) = &key {
+        if let Some((kind, key, content)) = &key {
             let keyed_at = self.keyed_at();
             for day in idempotency_days(keyed_at) {
                 let row = idempotency_key(day, &new.organization, *kind, key);
@@ -179,7 +180,7 @@ impl Writer {
                 if first.accepted_at() + IDEMPOTENCY_WINDOW <= keyed_at {
                     continue;
                 }
-                if stored != content {
+                if stored != *content {
                     return Ok(Err(AcceptError::Conflict { first }));
                 }
                 let (event_id, deliveries) = match hot.event.get(&first.to_key())? {
@@ -218,11 +219,11 @@ impl Writer {
         matching.retain(|subscription| Some(subscription.number) != except);
         let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
         let weight_bytes = hot.put_event(&event, &lanes)?;
-        if let Some((kind, key)) = &key {
+        if let Some((kind, key, content)) = &key {
             hot.put_idempotency(
                 &idempotency_key(day_of(id.accepted_at()), &event.organization, *kind, key),
                 id,
-                content,
+                *content,
             )?;
         }
         effects.count.accepted += 1;

@@ -230,6 +230,12 @@ impl Writer {
 
     /// What a commit leads to, once it has returned: counters, then notices.
     fn take_effect(&mut self, effects: Effects) {
+        let notices = self.count(effects);
+        self.tell(notices);
+    }
+
+    /// Counts what a commit did. Answers whom to tell of it.
+    fn count(&mut self, effects: Effects) -> Vec<Notice> {
         {
             let mut lanes = self.shared.lanes();
             for (lane, change) in effects.stats {
@@ -241,7 +247,11 @@ impl Writer {
             }
         }
         self.shared.counts().apply(&effects.count);
-        for notice in effects.notices {
+        effects.notices
+    }
+
+    fn tell(&self, notices: Vec<Notice>) {
+        for notice in notices {
             // No engine listens while the daemon starts or stops: it reads the store then.
             let _ = self.notices.blocking_send(notice);
         }
