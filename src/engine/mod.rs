@@ -23,8 +23,8 @@ use crate::id::{EventId, Lane};
 use crate::limits::LOADS_AT_ONCE_MAX;
 use crate::metrics::Metrics;
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
-    Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Ordering, Settlement, Status,
+    StatusReason, Subscription,
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
 use crate::store::command::{Change, ChangeError, DeliveryError};
@@ -493,6 +493,7 @@ fn lane_settings(subscription: &Subscription, config: &Config) -> LaneSettings {
     let host = url::Url::parse(&settings.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     LaneSettings {
         enabled: subscription.is_enabled(),
+        is_fifo: settings.delivery.ordering.unwrap_or(config.delivery.ordering) == Ordering::Fifo,
         concurrency: settings.delivery.concurrency.unwrap_or(config.delivery.concurrency),
         rate_per_second: settings
             .delivery

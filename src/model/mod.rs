@@ -17,7 +17,7 @@ pub use event::{Event, EventType, NewEvent, Organization, Source};
 pub use request::Outgoing;
 pub use subscription::{
     Authentication, Condition, ContentType, DeliveryOverrides, Format, LaneStats, ManagedBy, Method, Operator,
-    RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription, TlsSettings,
+    Ordering, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription, TlsSettings,
 };
 
 use std::sync::Arc;

@@ -34,6 +34,7 @@ fn policy() -> Policy {
 fn settings(host: &str) -> LaneSettings {
     LaneSettings {
         enabled: true,
+        is_fifo: false,
         concurrency: 16,
         rate_per_second: 0.0,
         retry: policy(),
@@ -184,6 +185,10 @@ impl World {
                         Settlement::Delivered => self.delivered.push((lane, head.event)),
                         Settlement::Failed => self.failed.push((self.now, lane, head.event)),
                         Settlement::Retry(due) => {
+                            let attempts = head.attempts + 1;
+                            next = Some(Head { place: due, due, attempts, failures: head.failures + 1, ..head });
+                        }
+                        Settlement::Stay(due) => {
                             let attempts = head.attempts + 1;
                             next = Some(Head { due, attempts, failures: head.failures + 1, ..head });
                         }
@@ -581,7 +586,8 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
                         let head = world.rows.remove(&key).expect("it is one of them");
                         world.later(told_after, Input::Removed(key.0, key.1));
                         if opened_again == 20 {
-                            let head = Head { due: world.now, failures: 0, opened_at: world.now, ..head };
+                            let (place, due, opened_at) = (world.now, world.now, world.now);
+                            let head = Head { place, due, failures: 0, opened_at, ..head };
                             world.rows.insert((key.0, head.key()), head);
                             world.later(told_after, Input::Opened(key.0, vec![head]));
                         } else {

@@ -6,6 +6,7 @@ mod clock;
 mod configured;
 mod faults;
 mod images;
+mod order;
 mod retention;
 mod space;
 mod versions;
@@ -306,7 +307,8 @@ async fn retry_reopens_with_the_same_id_and_numbers_on() {
     world.store.reopen("test", id).await.unwrap();
     let (heads, _) = world.store.pending(lane, None, 10).unwrap();
     let now = world.clock.now();
-    assert_eq!(heads, [Head { due: now, event: accepted.id, attempts: 1, failures: 0, opened_at: now }]);
+    let reopened = Head { place: now, due: now, event: accepted.id, attempts: 1, failures: 0, opened_at: now };
+    assert_eq!(heads, [reopened]);
     check(&world.store);
     let due = now + HOUR;
     let next = world.settle(lane, heads[0], Settlement::Retry(due)).await.unwrap();
