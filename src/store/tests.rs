@@ -747,6 +747,7 @@ proptest! {
                                 0 => Settlement::Delivered,
                                 1 => Settlement::Failed,
                                 2 => Settlement::Interrupted,
+                                3 => Settlement::Stay(world.clock.now() + Duration::from_secs(10)),
                                 _ => Settlement::Retry(world.clock.now() + Duration::from_secs(10)),
                             };
                             world.settle(lane, *head, settlement).await;

@@ -144,6 +144,32 @@ fn a_window_that_overflows_while_more_is_read_loses_nothing() {
     assert_eq!(world.rows.len(), 0, "stuck");
 }
 
+/// What came in while rows were read, when so much had come that it was left to the store,
+/// was taken for read where the read ended behind it, and stayed until a restart.
+#[test]
+fn what_is_left_to_the_store_during_a_read_is_read_afterwards() {
+    let mut world = World::new(64, always(200));
+    let far = start() + seconds(3600);
+    let event = world.minter.mint(start(), 0);
+    let head = Head { place: far, due: far, attempts: 1, failures: 1, ..Head::fresh(event) };
+    world.rows.insert((Lane(1), head.key()), head);
+    world.store_ms_max = 100;
+    world.lane(1, settings("a"));
+    let mut came = Vec::new();
+    for _ in 0..=LANE_HEADS_MAX {
+        let head = Head::fresh(world.minter.mint(start(), 0));
+        world.rows.insert((Lane(1), head.key()), head);
+        world.step(Input::Opened(Lane(1), vec![head]));
+        came.push(head.key());
+    }
+    for key in &came[..60] {
+        world.rows.remove(&(Lane(1), *key));
+        world.step(Input::Removed(Lane(1), *key));
+    }
+    world.run_for(seconds(2 * 3600));
+    assert_eq!(world.rows.len(), 0, "stuck");
+}
+
 /// A panic of our own tripped the lane, reached its failure limit, and as a probe
 /// ended everything past its horizon.
 #[test]
