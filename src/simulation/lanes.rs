@@ -13,6 +13,7 @@ use crate::engine::simulated::InFlight;
 
 use super::book::Book;
 use super::network::Fate;
+use super::order::is_fifo;
 
 const TRIPS_AFTER: u32 = 5;
 const PROBES_APART: Duration = Duration::from_secs(10);
@@ -146,7 +147,11 @@ impl Lanes {
         }
         let Some(subscription) = subscription.filter(|_| is_told) else { return };
         let settings = &subscription.settings;
-        let concurrency = settings.delivery.concurrency.unwrap() as usize;
+        let is_fifo = is_fifo(subscription);
+        if is_fifo {
+            book.order.check(id, book);
+        }
+        let concurrency = if is_fifo { 1 } else { settings.delivery.concurrency.unwrap() as usize };
         assert!(of_lane <= concurrency, "lane {} has {of_lane} attempts in flight, of {concurrency}", began.lane);
         let failing = self.seen.iter().filter(|(lane, seen)| seen.last_failed && !self.removed.contains(lane));
         let failing = failing.map(|(lane, _)| *lane);

@@ -709,7 +709,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..5u8).prop_map(Step::Publish),
-        8 => (any::<u8>(), 0..4u8).prop_map(|(which, how)| Step::Settle(which, how)),
+        8 => (any::<u8>(), 0..5u8).prop_map(|(which, how)| Step::Settle(which, how)),
         2 => any::<u8>().prop_map(Step::Reopen),
         2 => any::<u8>().prop_map(Step::Cancel),
         1 => Just(Step::CancelAll),
