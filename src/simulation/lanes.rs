@@ -188,11 +188,12 @@ impl Lanes {
         }
     }
 
-    /// Never before it is due, unless the clock was set back since.
+    /// Never before it is due, unless the clock was set back since. What never failed is
+    /// due at once, though its id may lie ahead of the clock.
     fn check_due(&self, id: DeliveryId, began: InFlight, book: &Book, never_failed: bool) {
         let longest = book.rules.max_delay * 12 / 10;
-        let is_due = began.due <= began.began_at;
-        let is_pulled_in = self.steps_back.iter().any(|wall| never_failed || began.began_at >= *wall + longest);
+        let is_due = never_failed || began.due <= began.began_at;
+        let is_pulled_in = self.steps_back.iter().any(|wall| began.began_at >= *wall + longest);
         let is_due_by_then = !self.steps_back.is_empty() && began.due <= book.wall_max;
         assert!(is_due || is_pulled_in || is_due_by_then, "{id} is attempted at {}, due {}", began.began_at, began.due);
     }
