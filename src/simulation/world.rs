@@ -29,6 +29,7 @@ use crate::time::{Clock, Timestamp};
 use super::book::{Book, Outcome, Rules};
 use super::lanes::Lanes;
 use super::network::{Fate, Mood, any_mood, any_of, fate};
+use super::order::is_fifo;
 use super::wire;
 use super::work::{self, Answer, Asked, Call, Publication};
 

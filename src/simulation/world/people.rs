@@ -41,13 +41,25 @@ impl World {
         (!lanes.is_empty()).then(|| any_of(&mut self.chance, &lanes))
     }
 
-    pub(super) fn any_delivery(&mut self, is_meant: impl Fn(DeliveryState) -> bool) -> Option<DeliveryId> {
+    pub(super) fn any_delivery(&mut self, is_meant: impl Fn(Lane, DeliveryState) -> bool) -> Option<DeliveryId> {
         let ids = self.book.events.iter().flat_map(|(event, stored)| {
-            let of_event = stored.deliveries.iter().filter(|(_, known)| is_meant(known.state));
+            let of_event = stored.deliveries.iter().filter(|(lane, known)| is_meant(**lane, known.state));
             of_event.map(|(lane, _)| event.delivery(*lane))
         });
         let ids: Vec<DeliveryId> = ids.collect();
         (!ids.is_empty()).then(|| any_of(&mut self.chance, &ids))
+    }
+
+    /// Somebody retries a delivery that ended: rather one that others have to go before.
+    pub(super) fn retry_any(&mut self) {
+        let is_over = |state| state != DeliveryState::Pending;
+        let waiting: BTreeSet<Lane> = self.pending().into_iter().map(DeliveryId::lane).collect();
+        let ordered = self.book.subscriptions.values().filter(|it| it.is_enabled() && is_fifo(it));
+        let ordered: BTreeSet<Lane> = ordered.map(|it| it.number).filter(|lane| waiting.contains(lane)).collect();
+        let id = self.any_delivery(|lane, state| is_over(state) && ordered.contains(&lane));
+        if let Some(id) = id.or_else(|| self.any_delivery(|_, state| is_over(state))) {
+            self.ask(|store| work::touch(store, id, false));
+        }
     }
 
     pub(super) fn work(&mut self) {
@@ -73,13 +85,9 @@ impl World {
                 }
                 self.ask(|store| work::publish(store, vec![again]));
             }
-            25..28 => {
-                if let Some(id) = self.any_delivery(|state| state != DeliveryState::Pending) {
-                    self.ask(|store| work::touch(store, id, false));
-                }
-            }
+            25..28 => self.retry_any(),
             28..30 => {
-                if let Some(id) = self.any_delivery(|state| state == DeliveryState::Pending) {
+                if let Some(id) = self.any_delivery(|_, state| state == DeliveryState::Pending) {
                     self.ask(|store| work::touch(store, id, true));
                 }
             }
@@ -120,7 +128,10 @@ impl World {
             }
             8 => self.uplink = !self.uplink,
             9 => self.uplink = true,
-            10 => self.set_clock(-(HOUR as i64)),
+            10 => {
+                self.set_clock(-(HOUR as i64));
+                self.retry_any();
+            }
             11 => {
                 let days = any_of(&mut self.chance, &[1, 1, 1, 4]);
                 self.set_clock(days * DAY as i64);
