@@ -50,13 +50,21 @@ impl World {
         (!ids.is_empty()).then(|| any_of(&mut self.chance, &ids))
     }
 
+    /// Lanes that keep their order and have something pending.
+    fn queues(&self) -> BTreeSet<Lane> {
+        let is_waiting = |lane: Lane| {
+            let mut of_lane = self.book.events.values().filter_map(|stored| stored.deliveries.get(&lane));
+            of_lane.any(|known| known.state == DeliveryState::Pending)
+        };
+        let ordered = self.book.subscriptions.values().filter(|it| it.is_enabled() && is_fifo(it));
+        ordered.map(|it| it.number).filter(|lane| is_waiting(*lane)).collect()
+    }
+
     /// Somebody retries a delivery that ended: rather one that others have to go before.
     pub(super) fn retry_any(&mut self) {
         let is_over = |state| state != DeliveryState::Pending;
-        let waiting: BTreeSet<Lane> = self.pending().into_iter().map(DeliveryId::lane).collect();
-        let ordered = self.book.subscriptions.values().filter(|it| it.is_enabled() && is_fifo(it));
-        let ordered: BTreeSet<Lane> = ordered.map(|it| it.number).filter(|lane| waiting.contains(lane)).collect();
-        let id = self.any_delivery(|lane, state| is_over(state) && ordered.contains(&lane));
+        let queues = self.queues();
+        let id = self.any_delivery(|lane, state| is_over(state) && queues.contains(&lane));
         if let Some(id) = id.or_else(|| self.any_delivery(|_, state| is_over(state))) {
             self.ask(|store| work::touch(store, id, false));
         }
@@ -97,9 +105,12 @@ impl World {
                 }
             }
             31..33 => {
-                if let Some(lane) = self.any_lane() {
+                let queues: Vec<Lane> = self.queues().into_iter().collect();
+                let is_behind = !queues.is_empty() && self.chance.random();
+                let lane = if is_behind { Some(any_of(&mut self.chance, &queues)) } else { self.any_lane() };
+                if let Some(lane) = lane {
                     let (failed, delivered, missed) =
-                        (self.chance.random(), self.chance.random_bool(0.2), self.chance.random());
+                        (self.chance.random(), self.chance.random_bool(0.3), self.chance.random());
                     let replay = Replay { lane, window: work::everything(), failed, delivered, missed };
                     self.ask(|store| work::replay(store, replay));
                 }
