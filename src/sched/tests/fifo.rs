@@ -95,7 +95,8 @@ fn turned_off_it_delivers_what_is_due_and_turned_on_it_takes_rows_as_they_stand(
 
 #[test]
 fn several_in_flight_when_it_is_turned_on_end_before_the_next_begins() {
-    let network: Network = Box::new(|_, _, head| (seconds(5), answers(if head.attempts == 0 { 404 } else { 200 }), None));
+    let network: Network =
+        Box::new(|_, _, head| (seconds(5), answers(if head.attempts == 0 { 404 } else { 200 }), None));
     let mut world = World::new(64, network);
     world.lane(1, settings("a"));
     let events = world.publish(1, 20);

@@ -142,6 +142,10 @@ impl World {
             10 => {
                 self.set_clock(-(HOUR as i64));
                 self.retry_any();
+                if self.chance.random_ratio(1, 3) {
+                    self.restart();
+                    self.publish(2);
+                }
             }
             11 => {
                 let days = any_of(&mut self.chance, &[1, 1, 1, 4]);
