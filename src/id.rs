@@ -195,6 +195,13 @@ impl Minter {
         EventId(u128::from(self.millis) << 80 | VERSION_7 | high | VARIANT | low)
     }
 
+    /// The next id, in a millisecond of its own: behind every one before it, and those
+    /// to come are behind it, as are their times of acceptance, or at it.
+    pub fn mint_apart(&mut self, now: Timestamp, random: u64) -> EventId {
+        let next = self.newest_at() + std::time::Duration::from_millis(1);
+        self.mint(now.max(next), random)
+    }
+
     /// The next id. A new millisecond starts at a random place in the lower half
     /// of its sequence, so that ids do not tell how many events there were.
     pub fn mint(&mut self, now: Timestamp, random: u64) -> EventId {
@@ -226,6 +233,19 @@ mod tests {
         }
         let mut resumed = Minter::after(Some(last));
         assert!(resumed.mint(Timestamp::from_millis(0), 0) > last);
+    }
+
+    #[test]
+    fn an_id_apart_has_a_millisecond_that_none_before_it_had() {
+        let mut minter = Minter::after(None);
+        let first = minter.mint(Timestamp::from_millis(5_000), 0);
+        for millis in [5_000, 4_000, 9_000] {
+            let before = minter.newest();
+            let apart = minter.mint_apart(Timestamp::from_millis(millis), 7);
+            assert!(apart.accepted_at() > before.accepted_at() && apart > first);
+            let next = minter.mint(Timestamp::from_millis(millis), 0);
+            assert!(next > apart && next.accepted_at() >= apart.accepted_at());
+        }
     }
 
     #[test]

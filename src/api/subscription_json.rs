@@ -14,7 +14,7 @@ use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
 use crate::model::validate;
 use crate::model::{
     Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, Fault, Format, LaneStats,
-    ManagedBy, Method, Name, Operator, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
+    ManagedBy, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::secret::{MASK, Secret};
@@ -432,12 +432,8 @@ fn read_delivery(fields: &Fields<'_>) -> DeliveryOverrides {
             retry.finish();
             overrides
         }),
+        ordering: inner.one_of("ordering", &Ordering::names(), Ordering::from_name),
     };
-    match inner.string("ordering") {
-        None | Some("none") => {}
-        Some("fifo") => inner.fault("ordering", "\"fifo\" is not available in this version; only \"none\" is"),
-        Some(_) => inner.fault("ordering", "must be \"none\""),
-    }
     inner.finish();
     delivery
 }
@@ -551,7 +547,7 @@ pub(super) fn show(subscription: &Subscription, stats: &LaneStats) -> Value {
                 "jitter": retry.jitter,
                 "give_up_after": span(retry.give_up_after),
             },
-            "ordering": "none",
+            "ordering": settings.delivery.ordering.map(Ordering::as_str),
         },
         "stats": show_stats(stats),
         "created_at": subscription.created_at.to_string(),

@@ -57,6 +57,7 @@ pub(in crate::api) fn example() -> Subscription {
                     give_up_after: Some(Duration::from_secs(86_400)),
                     transient_only: Some(true),
                 },
+                ordering: Some(Ordering::Fifo),
             },
         },
         secrets: vec![SigningSecret { secret: secret("whsec_s3cret"), created_at: at, valid_until: None }],
@@ -238,7 +239,8 @@ fn secrets_and_status_are_changed_elsewhere_or_not_at_all() {
         ("/status", json!("broken"), &["status"]),
         ("/organization", json!("other"), &["organization"]),
         ("/organization", Value::Null, &[]),
-        ("/delivery/ordering", json!("fifo"), &["delivery.ordering"]),
+        ("/delivery/ordering", json!("none"), &[]),
+        ("/delivery/ordering", Value::Null, &[]),
         ("/delivery/ordering", json!("lifo"), &["delivery.ordering"]),
         ("/id", json!("ignored"), &[]),
     ] {

@@ -355,6 +355,7 @@ mod tests {
                 format!("{OPEN}[delivery]\nrate_per_second = -0.5"),
                 "c.toml:4: delivery.rate_per_second must be a number",
             ),
+            (format!("{OPEN}[delivery]\nordering = \"lifo\""), "c.toml:4: delivery.ordering must be one of none, fifo"),
             (
                 format!("{OPEN}[delivery]\nuser_agent = \"ä\""),
                 "c.toml:4: delivery.user_agent must be 1 to 255 printable",

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use crate::auth::ApiKey;
 pub use crate::auth::Auth;
 use crate::dialect;
-use crate::model::Name;
+use crate::model::{Name, Ordering};
 use crate::retry::Policy;
 use crate::secrecy::Rule;
 
@@ -128,6 +128,8 @@ pub struct Delivery {
     pub concurrency_total: u32,
     /// Attempts a second, a lane; 0: no limit.
     pub rate_per_second: f64,
+    /// In which order, a lane.
+    pub ordering: Ordering,
     /// Idle connections are closed after this.
     pub keep_alive: Duration,
     /// The `user-agent` of every request.

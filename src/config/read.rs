@@ -16,7 +16,7 @@ use crate::auth::{ApiKey, Role};
 use crate::dialect;
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX};
-use crate::model::{Name, validate};
+use crate::model::{Name, Ordering, validate};
 use crate::pattern::Pattern;
 use crate::retry::Policy;
 use crate::secrecy::{Rule, Target};
@@ -237,6 +237,7 @@ fn delivery(fields: Fields<'_>) -> Option<Delivery> {
     // Half of it is for lanes whose last attempt failed, so one is too few.
     let concurrency_total = count(&fields, "concurrency_total", 2..=65_536);
     let rate_per_second = fields.number("rate_per_second", 0.0..=RATE_PER_SECOND_MAX);
+    let ordering = fields.one_of("ordering", &Ordering::names(), Ordering::from_name);
     let keep_alive = fields.duration("keep_alive", Duration::ZERO..=10 * MINUTE);
     let user_agent = fields.string("user_agent").map(|text| text.replace("{version}", env!("CARGO_PKG_VERSION")));
     if let Some(text) = &user_agent
@@ -255,6 +256,7 @@ fn delivery(fields: Fields<'_>) -> Option<Delivery> {
         concurrency: concurrency?,
         concurrency_total: concurrency_total?,
         rate_per_second: rate_per_second?,
+        ordering: ordering?,
         keep_alive: keep_alive?,
         user_agent: user_agent?,
         retry: retry?,

@@ -23,8 +23,8 @@ use crate::id::{EventId, Lane};
 use crate::limits::LOADS_AT_ONCE_MAX;
 use crate::metrics::Metrics;
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Settlement, Status, StatusReason,
-    Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, OPERATIONAL_PREFIX, Ordering, Settlement, Status,
+    StatusReason, Subscription,
 };
 use crate::sched::{Action, Capacity, Input, LaneSettings, Report, Scheduler};
 use crate::store::command::{Change, ChangeError, DeliveryError};
@@ -341,12 +341,12 @@ impl Engine {
                 Action::Load { lane, after, limit, is_flowing, generation } => {
                     self.load(lane, after, limit, is_flowing, generation);
                 }
-                Action::Settle { lane, head, settlement, consecutive_failures } => {
+                Action::Settle { lane, head, settlement, consecutive_failures, is_awaited } => {
                     let Some((attempt, _)) = attempt.take() else { continue };
                     if settlement == Settlement::Failed && !is_operational {
                         self.news.failed(lane, 1);
                     }
-                    self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures });
+                    self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures, is_awaited });
                 }
                 Action::Expire { lane, opened_until } => self.expire(lane, opened_until),
                 Action::Disable { lane, reason, last } => self.disable(lane, reason, last, is_operational),
@@ -501,6 +501,7 @@ fn lane_settings(subscription: &Subscription, config: &Config) -> LaneSettings {
     let host = url::Url::parse(&settings.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     LaneSettings {
         enabled: subscription.is_enabled(),
+        is_fifo: settings.delivery.ordering.unwrap_or(config.delivery.ordering) == Ordering::Fifo,
         concurrency: settings.delivery.concurrency.unwrap_or(config.delivery.concurrency),
         rate_per_second: settings
             .delivery

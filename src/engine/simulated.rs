@@ -14,6 +14,7 @@ pub(crate) struct InFlight {
     pub(crate) lane: Lane,
     pub(crate) event: crate::id::EventId,
     pub(crate) number: u32,
+    pub(crate) place: Timestamp,
     pub(crate) due: Timestamp,
     pub(crate) began_at: Timestamp,
 }
@@ -60,6 +61,7 @@ impl Engine {
             lane: *lane,
             event: head.event,
             number: head.attempts + 1,
+            place: head.place,
             due: head.due,
             began_at: *began_at,
         };

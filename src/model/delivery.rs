@@ -127,12 +127,15 @@ pub struct Delivery {
     pub ended_at: Option<Timestamp>,
 }
 
-/// Where a pending delivery stands in its lane: by due time, then by event.
+/// Where a pending delivery stands in its lane: by [`Head::place`], then by event.
 pub type Key = (Timestamp, EventId);
 
 /// A pending delivery as its lane sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// What its row is ordered by: when it was accepted or opened again, or is due where
+    /// a retry moved it there. Of what is accepted or opened, never less than before.
+    pub place: Timestamp,
     /// When its next attempt is due.
     pub due: Timestamp,
     /// The event.
@@ -149,12 +152,12 @@ impl Head {
     /// A delivery of an event just accepted: due at once.
     pub fn fresh(event: EventId) -> Head {
         let opened_at = event.accepted_at();
-        Head { due: opened_at, event, attempts: 0, failures: 0, opened_at }
+        Head { place: opened_at, due: opened_at, event, attempts: 0, failures: 0, opened_at }
     }
 
     /// Its place in the lane.
     pub fn key(&self) -> Key {
-        (self.due, self.event)
+        (self.place, self.event)
     }
 }
 
@@ -165,8 +168,10 @@ pub enum Settlement {
     Delivered,
     /// It failed for good.
     Failed,
-    /// It is tried again then.
+    /// It is tried again then, and its row moves there.
     Retry(Timestamp),
+    /// It is tried again then, and its row stays where it is: what comes after it waits.
+    Stay(Timestamp),
     /// It was cut off, and is due as before.
     Interrupted,
 }

@@ -17,7 +17,8 @@ pub use event::{Event, EventType, NewEvent, Organization, Source};
 pub use request::Outgoing;
 pub use subscription::{
     Authentication, Condition, ContentType, DeliveryOverrides, FixedUrl, Format, LaneStats, ManagedBy, Method,
-    Operator, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription, TlsSettings,
+    Operator, Ordering, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
+    TlsSettings,
 };
 
 use std::sync::Arc;

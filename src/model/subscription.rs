@@ -125,6 +125,16 @@ named! {
 }
 
 named! {
+    /// In which order a subscription's deliveries are attempted.
+    Ordering {
+        /// Each when it is due, several at a time.
+        None = "none",
+        /// One at a time, in commit order; what fails holds up the rest until it ends.
+        Fifo = "fifo",
+    }
+}
+
+named! {
     /// Who owns a subscription's settings.
     ManagedBy {
         /// The API.
@@ -273,6 +283,8 @@ pub struct DeliveryOverrides {
     pub rate_per_second: Option<f64>,
     /// Retries.
     pub retry: RetryOverrides,
+    /// In which order.
+    pub ordering: Option<Ordering>,
 }
 
 /// Everything its owner sets of a subscription, but the secret and the status.

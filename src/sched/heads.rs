@@ -1,6 +1,7 @@
 //! The heads that a lane holds: in the order of their rows, because that is how
 //! the store is read, and in the order in which they may run. The two differ where
-//! a clock that was set back made due times, or where an attempt was put off.
+//! a clock that was set back made due times, where an attempt was put off, or where
+//! a row stayed though it is tried again later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +25,12 @@ impl Heads {
         self.by_key.last_key_value().map(|(key, _)| *key)
     }
 
-    /// When the first of them may run.
-    pub(super) fn ready_at(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
+    /// When the one may run whose turn it is: the first row, or what may run first.
+    pub(super) fn ready_at(&self, is_fifo: bool) -> Option<Timestamp> {
+        match is_fifo {
+            true => self.by_key.first_key_value().map(|(_, (_, at))| *at),
+            false => self.by_time.first().map(|(at, _)| *at),
+        }
     }
 
     pub(super) fn insert(&mut self, head: Head, ready_at: Timestamp) {
@@ -41,9 +45,12 @@ impl Heads {
         Some(head)
     }
 
-    /// Takes the one that may run first.
-    pub(super) fn pop_ready(&mut self) -> Option<Head> {
-        let (_, key) = self.by_time.first().copied()?;
+    /// Takes the one whose turn it is.
+    pub(super) fn pop_ready(&mut self, is_fifo: bool) -> Option<Head> {
+        let key = match is_fifo {
+            true => *self.by_key.first_key_value()?.0,
+            false => self.by_time.first()?.1,
+        };
         self.remove(key)
     }
 

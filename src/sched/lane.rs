@@ -49,8 +49,8 @@ struct Loading {
     gone: HashSet<Key>,
     /// Rows that came in meanwhile: what is read may not have them.
     arrived: Vec<Head>,
-    /// Whether some of these had to be left to the store.
-    overflowed: bool,
+    /// The first of these that had to be left to the store.
+    left: Option<Key>,
 }
 
 pub(super) struct LaneState {
@@ -129,11 +129,11 @@ impl LaneState {
         if self.more && self.loaded_through.is_none_or(|through| head.key() > through) {
             let window = self.window();
             if let Some(loading) = &mut self.loading {
-                loading.gone.remove(&head.key());
                 if loading.arrived.len() < window {
+                    loading.gone.remove(&head.key());
                     loading.arrived.push(head);
                 } else {
-                    loading.overflowed = true;
+                    loading.left = Some(loading.left.map_or(head.key(), |left| left.min(head.key())));
                 }
             }
             return;
@@ -169,7 +169,7 @@ impl LaneState {
             return None;
         }
         self.generation += 1;
-        self.loading = Some(Loading { gone: HashSet::new(), arrived: Vec::new(), overflowed: false });
+        self.loading = Some(Loading { gone: HashSet::new(), arrived: Vec::new(), left: None });
         Some((self.loaded_through, self.window() - self.heads.len(), self.generation))
     }
 
@@ -178,11 +178,13 @@ impl LaneState {
             return;
         }
         let Some(loading) = self.loading.take() else { return };
-        if let Some(last) = rows.last() {
+        // What was left to the store is read next, with all that follows it.
+        let rows = rows.iter().filter(|head| loading.left.is_none_or(|left| head.key() < left));
+        if let Some(last) = rows.clone().next_back() {
             self.loaded_through = Some(last.key());
         }
-        self.more = !exhausted || loading.overflowed;
-        for head in rows.iter().filter(|head| !loading.gone.contains(&head.key())) {
+        self.more = !exhausted || loading.left.is_some();
+        for head in rows.filter(|head| !loading.gone.contains(&head.key())) {
             self.hold_head(now, *head);
         }
         for head in &loading.arrived {
@@ -272,11 +274,15 @@ impl LaneState {
 
     pub(super) fn admission(&self, now: Timestamp) -> Admission {
         let unsettled = self.busy.len() - self.in_flight as usize;
-        let full = self.in_flight >= self.settings.concurrency || unsettled >= LANE_UNSETTLED_MAX;
+        let full = match self.settings.is_fifo {
+            // Until its outcome is committed, it has not ended.
+            true => !self.busy.is_empty(),
+            false => self.in_flight >= self.settings.concurrency || unsettled >= LANE_UNSETTLED_MAX,
+        };
         if !self.settings.enabled || full || self.breaker.is_tripped() && self.in_flight > 0 {
             return Admission::No;
         }
-        let Some(ready_at) = self.heads.ready_at() else { return Admission::No };
+        let Some(ready_at) = self.heads.ready_at(self.settings.is_fifo) else { return Admission::No };
         let at = ready_at
             .max(self.paused_until)
             .max(self.rate.next_at(self.settings.rate_per_second))
@@ -295,7 +301,7 @@ impl LaneState {
     }
 
     pub(super) fn begin_attempt(&mut self, now: Timestamp, link_was_up: bool) -> Option<Head> {
-        let head = self.heads.pop_ready()?;
+        let head = self.heads.pop_ready(self.settings.is_fifo)?;
         self.rate.take(now, self.settings.rate_per_second);
         self.in_flight += 1;
         self.busy.insert(head.event, Busy { head, in_flight: true, link_was_up, reopened: None });

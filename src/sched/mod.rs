@@ -2,7 +2,7 @@
 //! randomness of its own**: `step(now, chance, input)` answers with actions, so
 //! three days of retries are tested in milliseconds.
 //!
-//! Each subscription has a lane, its own queue in due order, of which only the
+//! Each subscription has a lane, its own queue, of which only the
 //! head is in memory; the rest stays in the store and is read when needed. Rate,
 //! breaker and pauses belong to the lane: **the lane sleeps, no row is rewritten**,
 //! so one dead endpoint's million overdue deliveries cost the others nothing.
@@ -41,6 +41,9 @@ use turns::Turns;
 pub struct LaneSettings {
     /// Whether it delivers; otherwise what is pending is held.
     pub enabled: bool,
+    /// Whether it delivers one at a time, in the order of its rows, whatever
+    /// `concurrency` says: the first is attempted until it ends, and the rest waits.
+    pub is_fifo: bool,
     /// Attempts in flight.
     pub concurrency: u32,
     /// Attempts a second; 0: no limit.
@@ -167,6 +170,8 @@ pub enum Action {
         settlement: Settlement,
         /// The lane's counted failures in a row.
         consecutive_failures: u32,
+        /// Whether the lane starts nothing until this is committed.
+        is_awaited: bool,
     },
     /// Fail every pending delivery of a lane that was opened at or before then.
     Expire {
@@ -419,15 +424,16 @@ impl Scheduler {
                 let retry = &state.settings.retry;
                 // As long again: what always goes wrong here must end at some time.
                 let is_spared = is_ours && now < retry.horizon(retry.horizon(head.opened_at));
+                let again = if state.settings.is_fifo { Settlement::Stay } else { Settlement::Retry };
                 match retry.after_failure(&failure, chance) {
-                    Verdict::RetryAt(due) => Settlement::Retry(due),
-                    Verdict::GiveUp if is_spared => Settlement::Retry(now + retry.delay(failure.failures, chance)),
+                    Verdict::RetryAt(due) => again(due),
+                    Verdict::GiveUp if is_spared => again(now + retry.delay(failure.failures, chance)),
                     Verdict::GiveUp => Settlement::Failed,
                 }
             }
         };
-        let settle =
-            Action::Settle { lane, head, settlement, consecutive_failures: state.blame.consecutive_failures() };
+        let (consecutive_failures, is_awaited) = (state.blame.consecutive_failures(), state.settings.is_fifo);
+        let settle = Action::Settle { lane, head, settlement, consecutive_failures, is_awaited };
         // Before whatever the failure led to: a lane is disabled or expired after
         // the outcome that caused it is written.
         self.actions.insert(0, settle);

@@ -12,6 +12,7 @@ use super::*;
 use crate::id::Minter;
 use crate::limits::{LANE_HEADS_MAX, TRIP_AFTER_FAILURES};
 
+mod fifo;
 mod trouble;
 
 const START: u64 = 1_800_000_000_000;
@@ -34,6 +35,7 @@ fn policy() -> Policy {
 fn settings(host: &str) -> LaneSettings {
     LaneSettings {
         enabled: true,
+        is_fifo: false,
         concurrency: 16,
         rate_per_second: 0.0,
         retry: policy(),
@@ -85,6 +87,8 @@ struct World {
     expiries: usize,
     in_flight: BTreeSet<(Lane, EventId)>,
     in_flight_most: usize,
+    /// Whether every lane is to take its first row, once the one before it has ended.
+    keeps_order: bool,
 }
 
 impl World {
@@ -109,6 +113,7 @@ impl World {
             expiries: 0,
             in_flight: BTreeSet::new(),
             in_flight_most: 0,
+            keeps_order: false,
         }
     }
 
@@ -154,6 +159,9 @@ impl World {
                 assert!(head.due <= self.furthest, "attempted before it was due");
                 assert!(self.in_flight.insert((lane, head.event)), "attempted twice at the same time");
                 self.in_flight_most = self.in_flight_most.max(self.in_flight.len());
+                if self.keeps_order {
+                    self.check_order(lane, &head);
+                }
                 self.log.push((self.now, lane, head));
                 let (took, outcome, retry_after) = (self.network)(self.now, lane, &head);
                 let report = Report::Made { began_at: self.now, outcome, retry_after };
@@ -185,6 +193,10 @@ impl World {
                         Settlement::Failed => self.failed.push((self.now, lane, head.event)),
                         Settlement::Retry(due) => {
                             let attempts = head.attempts + 1;
+                            next = Some(Head { place: due, due, attempts, failures: head.failures + 1, ..head });
+                        }
+                        Settlement::Stay(due) => {
+                            let attempts = head.attempts + 1;
                             next = Some(Head { due, attempts, failures: head.failures + 1, ..head });
                         }
                         Settlement::Interrupted => next = Some(Head { attempts: head.attempts + 1, ..head }),
@@ -215,6 +227,16 @@ impl World {
             Action::Disable { lane, reason, .. } => self.disabled.push((self.now, lane, reason)),
             Action::Failing(lane) => self.failing.push(lane),
         }
+    }
+
+    /// No row stands before it, and no other attempt of its lane is without its outcome.
+    fn check_order(&self, lane: Lane, head: &Head) {
+        let beginning = (lane, (Timestamp::ZERO, EventId::first_at(Timestamp::ZERO)));
+        let before = self.rows.range(beginning..(lane, head.key())).next();
+        assert!(before.is_none(), "a later row is attempted before an earlier one");
+        assert!(self.in_flight.iter().all(|(of, event)| *of != lane || *event == head.event), "two are in flight");
+        let is_settling = |input: &Input| matches!(input, Input::Settled { lane: of, .. } if *of == lane);
+        assert!(!self.under_way.values().any(is_settling), "attempted before the one before it is settled");
     }
 
     /// Lets time pass until `until`, or until nothing is left to happen.
@@ -581,7 +603,8 @@ fn nothing_is_lost_or_doubled_whatever_the_timing() {
                         let head = world.rows.remove(&key).expect("it is one of them");
                         world.later(told_after, Input::Removed(key.0, key.1));
                         if opened_again == 20 {
-                            let head = Head { due: world.now, failures: 0, opened_at: world.now, ..head };
+                            let (place, due, opened_at) = (world.now, world.now, world.now);
+                            let head = Head { place, due, failures: 0, opened_at, ..head };
                             world.rows.insert((key.0, head.key()), head);
                             world.later(told_after, Input::Opened(key.0, vec![head]));
                         } else {

@@ -14,21 +14,42 @@ use crate::store::simulated::Stepped;
 use crate::time::Timestamp;
 
 use super::network::Fate;
+use super::order::Order;
 
 /// A delivery as it was last known.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) state: DeliveryState,
+    /// What the engine was told of where its row stands; none: not told.
+    pub(super) place: Option<Timestamp>,
     pub(super) due: Option<Timestamp>,
     pub(super) attempts: u32,
     /// Since it was opened; none: not known after a crash.
     pub(super) failures: Option<u32>,
     pub(super) opened_at: Timestamp,
+    /// As which it came in, counted over all; none: not known after a crash.
+    pub(super) came: Option<u64>,
+}
+
+impl Known {
+    /// As it came in, at `head`.
+    fn opened(head: &Head, came: u64) -> Known {
+        Known {
+            state: DeliveryState::Pending,
+            place: Some(head.place),
+            due: Some(head.due),
+            attempts: head.attempts,
+            failures: Some(0),
+            opened_at: head.opened_at,
+            came: Some(came),
+        }
+    }
 }
 
 /// An attempt that ended, whose outcome is on its way to the store.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
+    pub(super) place: Timestamp,
     pub(super) due: Timestamp,
     pub(super) began_at: Timestamp,
     pub(super) ended_at: Timestamp,
@@ -70,6 +91,7 @@ pub(super) struct Book {
     /// The first event of each idempotency key.
     pub(super) keys: BTreeMap<(Name, String), (EventId, u64)>,
     pub(super) settling: BTreeMap<DeliveryId, Outcome>,
+    pub(super) order: Order,
     /// Deliveries that somebody has asked to retry or cancel, without an answer yet.
     pub(super) touching: BTreeSet<DeliveryId>,
     /// Lanes on which bulk work may be under way: cancelling, replaying.
@@ -101,6 +123,7 @@ impl Book {
             refused: BTreeSet::new(),
             keys: BTreeMap::new(),
             settling: BTreeMap::new(),
+            order: Order::default(),
             touching: BTreeSet::new(),
             cancelling: BTreeMap::new(),
             replaying: BTreeMap::new(),
@@ -165,7 +188,7 @@ impl Book {
                 let id = key.1.delivery(*lane);
                 self.touched.insert(id);
                 if let Some(known) = self.known_mut(id) {
-                    assert_eq!(known.due, Some(key.0), "what was cancelled stood there");
+                    assert!(known.place.is_none_or(|place| place == key.0), "what was cancelled stood there");
                     (known.state, known.due) = (DeliveryState::Cancelled, None);
                 }
             }
@@ -178,6 +201,7 @@ impl Book {
                 self.touched.extend(of_lane);
             }
             Notice::LaneSet(subscription) => {
+                self.order.was_set(subscription, false);
                 self.subscriptions.insert(subscription.number, subscription.clone());
             }
             Notice::LaneRemoved(lane) => {
@@ -202,13 +226,7 @@ impl Book {
             assert_eq!(lanes, wanted, "event {} is for those who want it", event.id);
             assert!(!self.refused.contains(&serial), "what was refused was accepted");
         }
-        let known = Known {
-            state: DeliveryState::Pending,
-            due: Some(head.due),
-            attempts: 0,
-            failures: Some(0),
-            opened_at: head.opened_at,
-        };
+        let known = Known::opened(head, self.order.comes());
         let deliveries = lanes.iter().map(|lane| (*lane, known.clone())).collect();
         self.events.insert(event.id, Stored { promised: false, serial: serial(event), deliveries });
         self.touched.extend(lanes.iter().map(|lane| event.id.delivery(*lane)));
@@ -221,16 +239,7 @@ impl Book {
         // Of an event that matched nobody, nobody was told.
         let unmatched = || Stored { promised: false, serial: None, deliveries: BTreeMap::new() };
         let stored = self.events.entry(head.event).or_insert_with(unmatched);
-        let before = stored.deliveries.insert(
-            lane,
-            Known {
-                state: DeliveryState::Pending,
-                due: Some(head.due),
-                attempts: head.attempts,
-                failures: Some(0),
-                opened_at: head.opened_at,
-            },
-        );
+        let before = stored.deliveries.insert(lane, Known::opened(head, self.order.comes()));
         if let Some(before) = before
             && !in_doubt
         {
@@ -251,7 +260,7 @@ impl Book {
         let subscription = self.subscriptions.get(&id.lane()).cloned();
         let mut share = None;
         let Some(known) = self.known_mut(id) else { panic!("{id} was settled and is not known") };
-        if known.due != Some(outcome.due) {
+        if known.due != Some(outcome.due) || known.place.is_some_and(|place| place != outcome.place) {
             assert_eq!(next, None, "{id} was no longer where it stood: its outcome is dropped");
             return;
         }
@@ -259,7 +268,7 @@ impl Book {
         if let Some(next) = next {
             assert_eq!(next.attempts, known.attempts, "{id}: attempts are numbered without gaps");
             assert_eq!(next.opened_at, known.opened_at, "{id}: a retry is no new horizon");
-            known.due = Some(next.due);
+            (known.place, known.due) = (Some(next.place), Some(next.due));
         } else {
             known.due = None;
         }
@@ -340,8 +349,10 @@ impl Book {
         self.touched.clear();
         let ids = store.events();
         if self.in_doubt {
-            self.subscriptions.clear();
+            let before = std::mem::take(&mut self.subscriptions);
             for subscription in store.store.registry().subscriptions() {
+                let known = before.get(&subscription.number);
+                self.order.was_set(subscription, known.is_none_or(|it| it.version != subscription.version));
                 assert!(!self.ended_lanes.contains(&subscription.number), "a deleted subscription is back");
                 self.subscriptions.insert(subscription.number, subscription.clone());
             }
@@ -382,12 +393,15 @@ impl Book {
     }
 
     fn adopt(&mut self, delivery: &Delivery) {
+        let before = self.known(delivery.id).filter(|it| it.opened_at == delivery.opened_at);
         let known = Known {
             state: delivery.state,
+            place: None,
             due: delivery.next_attempt_at,
             attempts: delivery.attempts,
             failures: (delivery.attempts == 0).then_some(0),
             opened_at: delivery.opened_at,
+            came: before.filter(|it| it.state == DeliveryState::Pending).and_then(|it| it.came),
         };
         let Some(stored) = self.events.get_mut(&delivery.id.event()) else { return };
         stored.deliveries.insert(delivery.id.lane(), known);

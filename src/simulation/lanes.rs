@@ -13,6 +13,7 @@ use crate::engine::simulated::InFlight;
 
 use super::book::Book;
 use super::network::Fate;
+use super::order::is_fifo;
 
 const TRIPS_AFTER: u32 = 5;
 const PROBES_APART: Duration = Duration::from_secs(10);
@@ -146,7 +147,11 @@ impl Lanes {
         }
         let Some(subscription) = subscription.filter(|_| is_told) else { return };
         let settings = &subscription.settings;
-        let concurrency = settings.delivery.concurrency.unwrap() as usize;
+        let is_fifo = is_fifo(subscription);
+        if is_fifo {
+            book.order.check(id, book);
+        }
+        let concurrency = if is_fifo { 1 } else { settings.delivery.concurrency.unwrap() as usize };
         assert!(of_lane <= concurrency, "lane {} has {of_lane} attempts in flight, of {concurrency}", began.lane);
         let failing = self.seen.iter().filter(|(lane, seen)| seen.last_failed && !self.removed.contains(lane));
         let failing = failing.map(|(lane, _)| *lane);
@@ -183,11 +188,12 @@ impl Lanes {
         }
     }
 
-    /// Never before it is due, unless the clock was set back since.
+    /// Never before it is due, unless the clock was set back since. What never failed is
+    /// due at once, though its id may lie ahead of the clock.
     fn check_due(&self, id: DeliveryId, began: InFlight, book: &Book, never_failed: bool) {
         let longest = book.rules.max_delay * 12 / 10;
-        let is_due = began.due <= began.began_at;
-        let is_pulled_in = self.steps_back.iter().any(|wall| never_failed || began.began_at >= *wall + longest);
+        let is_due = never_failed || began.due <= began.began_at;
+        let is_pulled_in = self.steps_back.iter().any(|wall| began.began_at >= *wall + longest);
         let is_due_by_then = !self.steps_back.is_empty() && began.due <= book.wall_max;
         assert!(is_due || is_pulled_in || is_due_by_then, "{id} is attempted at {}, due {}", began.began_at, began.due);
     }

@@ -5,13 +5,14 @@
 //! - `world.rs` time, crashes, people; `work.rs` what they ask; `network.rs` what
 //!   receivers do. The disk is the store's own: `store/simulated/disk.rs`.
 //! - `book.rs` what must be true of what is stored, `lanes.rs` of attempts,
-//!   `wire.rs` of requests; `end.rs` of how it ends.
+//!   `order.rs` of their order, `wire.rs` of requests; `end.rs` of how it ends.
 //! - `tests.rs` which seeds are played, and how to play one again.
 
 mod book;
 mod end;
 mod lanes;
 mod network;
+mod order;
 #[cfg(test)]
 mod tests;
 mod wire;

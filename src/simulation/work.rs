@@ -11,7 +11,8 @@ use crate::dialect;
 use crate::id::{DeliveryId, Lane};
 use crate::json::Json;
 use crate::model::{
-    Condition, Format, Name, NewEvent, Operator, RetryOverrides, Scope, Settings, Status, StatusReason, Subscription,
+    Condition, Format, Name, NewEvent, Operator, Ordering, RetryOverrides, Scope, Settings, Status, StatusReason,
+    Subscription,
 };
 use crate::pattern::Pattern;
 use crate::secret::Secret;
@@ -53,6 +54,7 @@ pub(super) struct Call {
 }
 
 const TYPES: [&str; 5] = ["door.opened", "door.closed", "door.request.allowed", "user.created", "lamp"];
+const ORDERINGS: [Option<Ordering>; 3] = [None, Some(Ordering::None), Some(Ordering::Fifo)];
 pub(super) const ORGANIZATIONS: [(&str, Option<&str>); 4] =
     [("default", None), ("acme", None), ("acme-eu", Some("acme")), ("acme-eu-1", Some("acme-eu"))];
 pub(super) const SOURCES: [(&str, &str); 2] = [("panel-1", "acme"), ("panel-2", "acme-eu")];
@@ -114,6 +116,7 @@ pub(super) fn settings(chance: &mut StdRng, number: usize, now: Timestamp) -> Se
     settings.expires_at = chance.random_bool(0.1).then(|| now + Duration::from_secs(chance.random_range(60..200_000)));
     settings.delivery.concurrency = Some(chance.random_range(1..6));
     settings.delivery.rate_per_second = chance.random_bool(0.25).then(|| any_of(chance, &[0.2, 1.0, 7.5, 100.0]));
+    settings.delivery.ordering = any_of(chance, &ORDERINGS);
     let transient_only = chance.random_bool(0.2).then_some(true);
     settings.delivery.retry = RetryOverrides { transient_only, ..RetryOverrides::default() };
     settings
@@ -175,6 +178,9 @@ pub(super) fn any_change(chance: &mut StdRng, subscription: &Subscription) -> Ch
         1..3 => {
             let mut settings = settings;
             settings.delivery.concurrency = Some(chance.random_range(1..6));
+            if chance.random_bool(0.3) {
+                settings.delivery.ordering = any_of(chance, &ORDERINGS);
+            }
             settings.events = patterns(any_of(chance, &[&["*"][..], &["door.*"], &["lamp", "user.*"]]));
             let (settings, version) = (Box::new(settings), subscription.version);
             Change::UpdateSubscription { id, settings, version, status: None, secret: SecretChange::Kept }

@@ -29,6 +29,7 @@ use crate::time::{Clock, Timestamp};
 use super::book::{Book, Outcome, Rules};
 use super::lanes::Lanes;
 use super::network::{Fate, Mood, any_mood, any_of, fate};
+use super::order::is_fifo;
 use super::wire;
 use super::work::{self, Answer, Asked, Call, Publication};
 
@@ -443,13 +444,13 @@ impl World {
                 // It was not made: the subscription was disabled, or the store down.
                 None => continue,
             };
-            let (due, began_at) = (flight.began.due, flight.began.began_at);
+            let (place, due, began_at) = (flight.began.place, flight.began.due, flight.began.began_at);
             let ended_at = daemon.clock.now();
             if let Some(subscription) = self.book.subscriptions.get(&id.lane()) {
                 let is_success = fate.is_success(subscription.settings.format);
                 self.lanes.ended(&flight, &fate, is_success, (self.true_ms, ended_at), self.book.rules.max_delay);
             }
-            let outcome = Outcome { due, began_at, ended_at, fate: Some(fate), interrupted: false };
+            let outcome = Outcome { place, due, began_at, ended_at, fate: Some(fate), interrupted: false };
             self.book.settling.insert(id, outcome);
         }
         for began in attempts {

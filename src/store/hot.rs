@@ -154,10 +154,13 @@ impl<'txn> Hot<'txn> {
                 self.put_outcome(id, &ended(TerminalState::Failed, code, None))?;
                 return Ok(Some(Settled { next: None, weight_bytes }));
             }
-            Settlement::Retry(due) => Head { due, attempts: attempt.number, failures: head.failures + 1, ..*head },
+            Settlement::Retry(due) => {
+                Head { place: due, due, attempts: attempt.number, failures: head.failures + 1, ..*head }
+            }
+            Settlement::Stay(due) => Head { due, attempts: attempt.number, failures: head.failures + 1, ..*head },
             Settlement::Interrupted => Head { attempts: attempt.number, ..*head },
         };
-        self.put_attempt(id, attempt, Some(moved.due))?;
+        self.put_attempt(id, attempt, Some(moved.place))?;
         self.put_pending(*lane, &moved, weight_bytes)?;
         Ok(Some(Settled { next: Some(moved), weight_bytes }))
     }
@@ -186,22 +189,23 @@ impl<'txn> Hot<'txn> {
     }
 
     /// Makes a delivery pending again (or for the first time, where it has no
-    /// outcome): due now, with a new horizon, its attempts numbered on. Answers also
-    /// what its event weighs.
+    /// outcome): due now, at `place`, with a new horizon, its attempts numbered on.
+    /// Answers also what its event weighs.
     pub(super) fn reopen(
         &mut self,
         id: DeliveryId,
         ended: Option<&Outcome>,
         now: Timestamp,
+        place: Timestamp,
     ) -> Result<(Head, u32), StoreError> {
         // The attempt that succeeded is kept among the others.
         if let Some(success) = ended.and_then(|outcome| outcome.success.as_ref()) {
             self.put_attempt(id, success, None)?;
         }
         let attempts = ended.map_or(0, |outcome| outcome.attempts);
-        let head = Head { due: now, event: id.event(), attempts, failures: 0, opened_at: now };
+        let head = Head { place, due: now, event: id.event(), attempts, failures: 0, opened_at: now };
         let reopened = Outcome {
-            state: OutcomeState::Reopened { due: now },
+            state: OutcomeState::Reopened { place },
             at: now,
             opened_at: now,
             attempts,
@@ -278,7 +282,7 @@ pub(super) fn standing(
     };
     let reopened = match &outcome {
         Some(Outcome { state: OutcomeState::Ended(_), .. }) => return Ok(Some(Standing { outcome, head: None })),
-        Some(Outcome { state: OutcomeState::Reopened { due }, attempts, .. }) => Some((*due, *attempts)),
+        Some(Outcome { state: OutcomeState::Reopened { place }, attempts, .. }) => Some((*place, *attempts)),
         None if lanes.contains(&id.lane().0) => None,
         None => return Ok(None),
     };
@@ -286,22 +290,22 @@ pub(super) fn standing(
         Some(row) => {
             let (key, value) = row?;
             let (_, next) = decode_attempt(value.value())?;
-            next.map(|due| (due, attempt_number(key.value())))
+            next.map(|place| (place, attempt_number(key.value())))
         }
         None => None,
     };
-    let due = match (reopened, last_attempt) {
-        (Some((due, attempts)), Some((next, number))) => {
+    let place = match (reopened, last_attempt) {
+        (Some((place, attempts)), Some((next, number))) => {
             if number > attempts {
                 next
             } else {
-                due
+                place
             }
         }
-        (Some((due, _)), None) | (None, Some((due, _))) => due,
+        (Some((place, _)), None) | (None, Some((place, _))) => place,
         (None, None) => id.event().accepted_at(),
     };
-    let key = (due, id.event());
+    let key = (place, id.event());
     let head = match pending.get(&pending_key(id.lane(), key))? {
         Some(row) => Some(decode_pending(key, row.value())?),
         None => None,

@@ -85,21 +85,22 @@ impl Job {
         matches!(self.kind, JobKind::Cancel { .. } | JobKind::Replay { .. })
     }
 
-    /// Does the next piece.
+    /// Does the next piece. What it opens again takes its place at `place`.
     pub(super) fn step(
         &self,
         hot: &mut Hot<'_>,
         registry: &Registry,
         rules: &[Rule],
         now: Timestamp,
+        place: Timestamp,
     ) -> Result<Step, StoreError> {
         match &self.kind {
-            JobKind::Replay { .. } => self.replay(hot, registry, rules, now),
+            JobKind::Replay { .. } => self.replay(hot, registry, rules, now, place),
             JobKind::Cancel { .. } | JobKind::End | JobKind::Expire { .. } => self.end_rows(hot, registry, now),
         }
     }
 
-    /// Goes through the lane's pending rows in due order and ends those meant.
+    /// Goes through the lane's pending rows in their order and ends those meant.
     fn end_rows(&self, hot: &mut Hot<'_>, registry: &Registry, now: Timestamp) -> Result<Step, StoreError> {
         let (first, last) = lane_bounds(self.lane());
         let mut meant = Vec::new();
@@ -192,6 +193,7 @@ impl Job {
         registry: &Registry,
         rules: &[Rule],
         now: Timestamp,
+        place: Timestamp,
     ) -> Result<Step, StoreError> {
         let JobKind::Replay { since_ms, until_ms, .. } = &self.kind else {
             return Err(StoreError::Record("is no replay"));
@@ -234,7 +236,7 @@ impl Job {
         let mut opened = Vec::with_capacity(meant.len());
         let mut moved_bytes = 0;
         for (delivery, ended) in &meant {
-            let (head, weight_bytes) = hot.reopen(*delivery, ended.as_ref(), now)?;
+            let (head, weight_bytes) = hot.reopen(*delivery, ended.as_ref(), now, place)?;
             opened.push(head);
             moved_bytes += u64::from(weight_bytes);
         }

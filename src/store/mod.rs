@@ -231,6 +231,8 @@ pub struct Settle {
     pub attempt: Attempt,
     /// The lane's counted failures in a row.
     pub consecutive_failures: u32,
+    /// Whether the lane stands still until this is committed.
+    pub is_awaited: bool,
 }
 
 /// A handle on the store; cheap to clone.
@@ -360,17 +362,18 @@ impl Store {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriteError> {
-        self.ask_with(0, command).await
+        self.ask_with(0, false, command).await
     }
 
-    /// Asks with a command that weighs `bytes`.
+    /// Asks with a command that weighs `bytes`; `is_new`: that touches nothing that is there.
     async fn ask_with<T>(
         &self,
         bytes: usize,
+        is_new: bool,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.queue.push_command(command(reply), bytes)?;
+        self.shared.queue.push_command(command(reply), bytes, is_new)?;
         // Without an answer the writer is gone, perhaps after the commit.
         answer.await.map_err(|_| WriteError::OutcomeUnknown)
     }
@@ -378,7 +381,7 @@ impl Store {
     /// Takes events, one result each in order, after all are committed and synced.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Result<Accepted, AcceptError>>, WriteError> {
         let bytes = events.iter().map(NewEvent::weight).sum();
-        self.ask_with(bytes, |reply| Command::Accept { events, reply }).await?
+        self.ask_with(bytes, true, |reply| Command::Accept { events, reply }).await?
     }
 
     /// Changes what is configured.
@@ -445,7 +448,8 @@ impl Store {
 
     /// Hands the outcome of an attempt over. The answer comes as [`Notice::Settled`].
     pub fn settle(&self, settle: Settle) {
-        self.shared.queue.push_outcome(settle);
+        let is_awaited = settle.is_awaited;
+        self.shared.queue.push_outcome(settle, is_awaited);
     }
 
     /// An event alone. Blocking.

@@ -94,7 +94,7 @@ pub struct AuditEntry {
 /// Rows of a lane that are to be attempted, with some of their events.
 #[derive(Debug)]
 pub struct Backlog {
-    /// In due order.
+    /// In the order of their rows.
     pub heads: Vec<Head>,
     /// Whether there were no more.
     pub exhausted: bool,

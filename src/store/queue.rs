@@ -1,9 +1,10 @@
 //! What waits for the writer: bounded, and outcomes go before everything else,
 //! because they free space and slots.
 //!
-//! **Somebody waits for a command, nobody for an outcome**: so outcomes are committed
-//! many at a time, and no command waits behind them. Each commit that has any costs the
-//! disk some pages more, whatever their number.
+//! **Somebody waits for an event's commit, mostly nobody for an outcome's**: so outcomes
+//! are committed many at a time, and no publisher waits behind them. Each commit that has
+//! any costs the disk some pages more, whatever their number. Commands that touch what is
+//! there already are carried out after all outcomes that came before them.
 //!
 //! **Many who publish share commits**: where several shared the last, the next does not
 //! begin at once, so that more do. Who publishes alone waits for nobody.
@@ -38,6 +39,8 @@ struct Waiting<C, O> {
     outcomes: VecDeque<O>,
     /// When the first of them came.
     outcomes_since: Option<Instant>,
+    /// Whether something waits for them.
+    are_outcomes_awaited: bool,
     /// How many commands were taken at once lately.
     taken_before: usize,
     /// When that was.
@@ -62,7 +65,7 @@ impl<C, O> Waiting<C, O> {
     }
 
     fn are_outcomes_urgent(&self) -> bool {
-        self.outcomes.len() >= OUTCOMES_WAITING_MAX || self.nudged || self.closed
+        self.outcomes.len() >= OUTCOMES_WAITING_MAX || self.are_outcomes_awaited || self.nudged || self.closed
     }
 
     /// How long the outcomes may still wait, if there are any.
@@ -82,6 +85,7 @@ impl<C, O> Queue<C, O> {
             bytes: 0,
             outcomes: VecDeque::new(),
             outcomes_since: None,
+            are_outcomes_awaited: false,
             taken_before: 0,
             taken_at: None,
             nudged: false,
@@ -95,7 +99,8 @@ impl<C, O> Queue<C, O> {
     }
 
     /// Queues a command that weighs `bytes`, unless too many or too heavy ones wait.
-    pub(super) fn push_command(&self, command: C, bytes: usize) -> Result<(), WriteError> {
+    /// `is_new`: it touches nothing that is there, so outcomes need not go before it.
+    pub(super) fn push_command(&self, command: C, bytes: usize, is_new: bool) -> Result<(), WriteError> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(WriteError::Unavailable);
@@ -105,17 +110,19 @@ impl<C, O> Queue<C, O> {
         }
         waiting.commands.push_back((command, bytes));
         waiting.bytes += bytes;
+        waiting.are_outcomes_awaited |= !is_new && !waiting.outcomes.is_empty();
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Queues an outcome.
-    pub(super) fn push_outcome(&self, outcome: O) {
+    /// Queues an outcome; `is_awaited`: its lane stands still until it is committed.
+    pub(super) fn push_outcome(&self, outcome: O, is_awaited: bool) {
         let mut waiting = self.lock();
         waiting.outcomes.push_back(outcome);
         waiting.outcomes_since.get_or_insert_with(Instant::now);
+        waiting.are_outcomes_awaited |= is_awaited;
         // Those between would wake the writer only to have it wait on.
-        if matches!(waiting.outcomes.len(), 1 | OUTCOMES_WAITING_MAX) {
+        if is_awaited || matches!(waiting.outcomes.len(), 1 | OUTCOMES_WAITING_MAX) {
             self.arrived.notify_one();
         }
     }
@@ -158,6 +165,7 @@ impl<C, O> Queue<C, O> {
         let outcomes: Vec<O> = waiting.outcomes.drain(..outcomes_len).collect();
         if waiting.outcomes.is_empty() {
             waiting.outcomes_since = None;
+            waiting.are_outcomes_awaited = false;
         }
         let commands_len = waiting.commands.len().min(WRITER_GROUP_MAX);
         waiting.taken_before = commands_len;
@@ -177,14 +185,14 @@ mod tests {
     fn commands_are_bounded_and_outcomes_never_refused() {
         let queue: Queue<usize, usize> = Queue::new();
         for number in 0..WRITER_QUEUE_MAX {
-            queue.push_command(number, 0).unwrap();
+            queue.push_command(number, 0, true).unwrap();
         }
-        assert_eq!(queue.push_command(0, 0), Err(WriteError::QueueFull));
-        queue.push_outcome(7);
+        assert_eq!(queue.push_command(0, 0, true), Err(WriteError::QueueFull));
+        queue.push_outcome(7, false);
         let batch = queue.take(Duration::ZERO);
         assert_eq!((batch.outcomes, batch.commands.len()), (vec![7], WRITER_GROUP_MAX));
         queue.close();
-        assert_eq!(queue.push_command(0, 0), Err(WriteError::Unavailable));
+        assert_eq!(queue.push_command(0, 0, true), Err(WriteError::Unavailable));
         let mut taken = WRITER_GROUP_MAX;
         loop {
             let batch = queue.take(Duration::ZERO);
@@ -202,22 +210,28 @@ mod tests {
     fn outcomes_wait_for_others_and_hold_nobody_up() {
         let hour = Duration::from_secs(3600);
         let queue: Queue<usize, usize> = Queue::waiting_for(hour, Duration::ZERO);
-        queue.push_outcome(0);
-        queue.push_command(1, 0).unwrap();
+        queue.push_outcome(0, false);
+        queue.push_command(1, 0, true).unwrap();
         let batch = queue.take(hour);
         assert_eq!((batch.outcomes.len(), batch.commands), (0, vec![1]));
+        queue.push_command(2, 0, false).unwrap();
+        let batch = queue.take(hour);
+        assert_eq!((batch.outcomes.len(), batch.commands), (1, vec![2]), "it may be about what they are about");
+        queue.push_outcome(0, true);
+        assert_eq!(queue.take(hour).outcomes.len(), 1, "it is waited for");
+        queue.push_outcome(0, false);
         for outcome in 1..OUTCOMES_WAITING_MAX {
-            queue.push_outcome(outcome);
+            queue.push_outcome(outcome, false);
         }
         assert_eq!(queue.take(hour).outcomes.len(), OUTCOMES_WAITING_MAX, "these are many");
-        queue.push_outcome(0);
+        queue.push_outcome(0, false);
         assert_eq!(queue.take(Duration::ZERO).outcomes.len(), 1, "there is no patience");
-        queue.push_outcome(0);
+        queue.push_outcome(0, false);
         queue.close();
         assert_eq!(queue.take(hour).outcomes.len(), 1, "it is the end");
 
         let queue: Queue<usize, usize> = Queue::waiting_for(Duration::ZERO, Duration::ZERO);
-        queue.push_outcome(0);
+        queue.push_outcome(0, false);
         assert_eq!(queue.take(hour).outcomes.len(), 1, "it has waited");
     }
 
@@ -227,17 +241,17 @@ mod tests {
     fn where_several_shared_a_commit_the_next_waits_for_more() {
         let hour = Duration::from_secs(3600);
         let queue: Queue<usize, usize> = Queue::waiting_for(hour, hour);
-        (0..GATHERING_MIN).for_each(|number| queue.push_command(number, 0).unwrap());
+        (0..GATHERING_MIN).for_each(|number| queue.push_command(number, 0, true).unwrap());
         assert_eq!(queue.take(hour).commands.len(), GATHERING_MIN);
-        queue.push_command(0, 0).unwrap();
+        queue.push_command(0, 0, true).unwrap();
         std::thread::scope(|scope| {
             let taken = scope.spawn(|| queue.take(hour));
-            (1..WRITER_GROUP_MAX).for_each(|number| queue.push_command(number, 0).unwrap());
+            (1..WRITER_GROUP_MAX).for_each(|number| queue.push_command(number, 0, true).unwrap());
             assert_eq!(taken.join().unwrap().commands.len(), WRITER_GROUP_MAX, "no more fit in");
         });
-        queue.push_command(0, 0).unwrap();
+        queue.push_command(0, 0, true).unwrap();
         assert_eq!(queue.take(Duration::ZERO).commands.len(), 1, "there is no patience");
-        queue.push_command(0, 0).unwrap();
+        queue.push_command(0, 0, true).unwrap();
         assert_eq!(queue.take(hour).commands.len(), 1, "who publishes alone waits for nobody");
     }
 
@@ -245,11 +259,11 @@ mod tests {
     #[test]
     fn commands_are_bounded_in_bytes() {
         let queue: Queue<usize, usize> = Queue::new();
-        queue.push_command(1, WRITER_QUEUE_BYTES_MAX - 10).unwrap();
-        queue.push_command(2, 10).unwrap();
-        assert_eq!(queue.push_command(3, 1), Err(WriteError::QueueFull));
-        queue.push_command(4, 0).unwrap();
+        queue.push_command(1, WRITER_QUEUE_BYTES_MAX - 10, true).unwrap();
+        queue.push_command(2, 10, true).unwrap();
+        assert_eq!(queue.push_command(3, 1, true), Err(WriteError::QueueFull));
+        queue.push_command(4, 0, true).unwrap();
         assert_eq!(queue.take(Duration::ZERO).commands, [1, 2, 4]);
-        queue.push_command(5, WRITER_QUEUE_BYTES_MAX).unwrap();
+        queue.push_command(5, WRITER_QUEUE_BYTES_MAX, true).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Reading events, deliveries and the audit log. Each call has its own snapshot;
 //! none is held open, because that would keep pages from being reused.
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::{BACKLOG_BYTES_MAX, PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
@@ -12,9 +12,8 @@ use crate::time::Timestamp;
 use super::hot::{Standing, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
-use super::settings;
 use super::tables::*;
-use super::{StoreError, passed_over};
+use super::{StoreError, passed_over, schema, settings};
 
 /// The tables that deliveries are read from.
 struct Tables {
@@ -177,7 +176,7 @@ pub(super) fn creation(
     now: Timestamp,
 ) -> Result<Option<settings::Creation>, StoreError> {
     let transaction = database.begin_read()?;
-    let newest = transaction.open_table(EVENT)?.last()?.map(|(id, _)| EventId::from_key(*id.value()).accepted_at());
+    let newest = schema::newest_id(&transaction)?.map(EventId::accepted_at);
     let keyed_at = newest.map_or(now, |newest| newest.max(now));
     let creations = transaction.open_table(CREATION)?;
     for day in idempotency_days(keyed_at) {
@@ -284,7 +283,7 @@ pub(super) fn audit(
     Ok(page)
 }
 
-/// See [`pending`]; with the events of what is due by `due_until`, in due order.
+/// See [`pending`]; with the events of the first that are due by `due_until`.
 pub(super) fn backlog(
     database: &Database,
     lane: Lane,
@@ -308,7 +307,7 @@ pub(super) fn backlog(
     Ok(Backlog { heads, exhausted, events })
 }
 
-/// A lane's pending rows after `after`, in due order, at most `limit`, and whether
+/// A lane's pending rows after `after`, in their order, at most `limit`, and whether
 /// these are all.
 pub(super) fn pending(
     database: &Database,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::EventId;
 use crate::json::Json;
-use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Head, Name, TerminalState};
+use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Name, TerminalState};
 use crate::time::Timestamp;
 
 use super::StoreError;
@@ -95,18 +95,29 @@ struct PendingV1 {
 }
 
 /// What a pending row says beside its key. `weight_bytes`: what its event's row takes.
+/// How long after its place it is due follows the fields where that is not at its place.
 pub(super) fn encode_pending(head: &Head, weight_bytes: u32) -> Result<Vec<u8>, StoreError> {
     // Both are within the years that a timestamp can be.
     let opened_after_ms = head.opened_at.as_millis() as i64 - head.event.accepted_at().as_millis() as i64;
-    encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms, weight_bytes })
+    let mut bytes =
+        encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms, weight_bytes })?;
+    if head.due != head.place {
+        let due_after_ms = head.due.as_millis() as i64 - head.place.as_millis() as i64;
+        bytes = postcard::to_extend(&due_after_ms, bytes).map_err(|_| StoreError::Record("cannot be written"))?;
+    }
+    Ok(bytes)
 }
 
 /// The inverse of [`encode_pending`], given the key's parts.
-pub(super) fn decode_pending((due, event): (Timestamp, EventId), bytes: &[u8]) -> Result<Head, StoreError> {
-    let (record, _): (PendingV1, _) = decode(bytes)?;
-    let opened_at =
-        Timestamp::from_millis(event.accepted_at().as_millis().saturating_add_signed(record.opened_after_ms));
-    Ok(Head { due, event, attempts: record.attempts, failures: record.failures, opened_at })
+pub(super) fn decode_pending((place, event): Key, bytes: &[u8]) -> Result<Head, StoreError> {
+    let (record, rest): (PendingV1, _) = decode(bytes)?;
+    let after = |at: Timestamp, span_ms| Timestamp::from_millis(at.as_millis().saturating_add_signed(span_ms));
+    let due = match rest {
+        [] => place,
+        rest => after(place, postcard::from_bytes(rest).map_err(|_| StoreError::Record("cannot be read"))?),
+    };
+    let opened_at = after(event.accepted_at(), record.opened_after_ms);
+    Ok(Head { place, due, event, attempts: record.attempts, failures: record.failures, opened_at })
 }
 
 /// What the event of a pending row weighs.
@@ -130,7 +141,7 @@ enum OutcomeStateV1 {
     Delivered,
     Failed,
     Cancelled,
-    Reopened { due_ms: u64 },
+    Reopened { place_ms: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,9 +173,9 @@ pub(super) struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutcomeState {
     Ended(TerminalState),
-    /// Pending again: was due then when it was reopened.
+    /// Pending again: where its row stood when it was reopened.
     Reopened {
-        due: Timestamp,
+        place: Timestamp,
     },
 }
 
@@ -174,7 +185,7 @@ pub(super) fn encode_outcome(outcome: &Outcome) -> Result<Vec<u8>, StoreError> {
             OutcomeState::Ended(TerminalState::Delivered) => OutcomeStateV1::Delivered,
             OutcomeState::Ended(TerminalState::Failed) => OutcomeStateV1::Failed,
             OutcomeState::Ended(TerminalState::Cancelled) => OutcomeStateV1::Cancelled,
-            OutcomeState::Reopened { due } => OutcomeStateV1::Reopened { due_ms: due.as_millis() },
+            OutcomeState::Reopened { place } => OutcomeStateV1::Reopened { place_ms: place.as_millis() },
         },
         at_ms: outcome.at.as_millis(),
         opened_at_ms: outcome.opened_at.as_millis(),
@@ -191,7 +202,7 @@ pub(super) fn decode_outcome(bytes: &[u8]) -> Result<Outcome, StoreError> {
             OutcomeStateV1::Delivered => OutcomeState::Ended(TerminalState::Delivered),
             OutcomeStateV1::Failed => OutcomeState::Ended(TerminalState::Failed),
             OutcomeStateV1::Cancelled => OutcomeState::Ended(TerminalState::Cancelled),
-            OutcomeStateV1::Reopened { due_ms } => OutcomeState::Reopened { due: Timestamp::from_millis(due_ms) },
+            OutcomeStateV1::Reopened { place_ms } => OutcomeState::Reopened { place: Timestamp::from_millis(place_ms) },
         },
         at: Timestamp::from_millis(record.at_ms),
         opened_at: Timestamp::from_millis(record.opened_at_ms),
@@ -213,11 +224,11 @@ struct AttemptV1 {
     missing: Vec<String>,
     response_body: Vec<u8>,
     /// Where its delivery's row stood after it; none: nowhere, or it was the last.
-    next_due_ms: Option<u64>,
+    next_place_ms: Option<u64>,
 }
 
 impl AttemptV1 {
-    fn new(attempt: &Attempt, next_due: Option<Timestamp>) -> AttemptV1 {
+    fn new(attempt: &Attempt, next_place: Option<Timestamp>) -> AttemptV1 {
         let (code, status, detail) = match &attempt.outcome {
             AttemptOutcome::Success { status } => (None, Some(*status), String::new()),
             AttemptOutcome::Failure { code, status, detail } => (Some(code_number(*code)), *status, detail.clone()),
@@ -231,7 +242,7 @@ impl AttemptV1 {
             detail,
             missing: attempt.missing.clone(),
             response_body: attempt.response_body.to_vec(),
-            next_due_ms: next_due.map(Timestamp::as_millis),
+            next_place_ms: next_place.map(Timestamp::as_millis),
         }
     }
 
@@ -254,15 +265,15 @@ impl AttemptV1 {
 }
 
 /// An attempt, and where its delivery's pending row stood after it.
-pub(super) fn encode_attempt(attempt: &Attempt, next_due: Option<Timestamp>) -> Result<Vec<u8>, StoreError> {
-    encode(&AttemptV1::new(attempt, next_due))
+pub(super) fn encode_attempt(attempt: &Attempt, next_place: Option<Timestamp>) -> Result<Vec<u8>, StoreError> {
+    encode(&AttemptV1::new(attempt, next_place))
 }
 
 /// The inverse of [`encode_attempt`].
 pub(super) fn decode_attempt(bytes: &[u8]) -> Result<(Attempt, Option<Timestamp>), StoreError> {
     let (record, _): (AttemptV1, _) = decode(bytes)?;
-    let next_due = record.next_due_ms.map(Timestamp::from_millis);
-    Ok((record.into_attempt()?, next_due))
+    let next_place = record.next_place_ms.map(Timestamp::from_millis);
+    Ok((record.into_attempt()?, next_place))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,9 @@
 //! migration runs in one transaction with the version it leads to, so that a
 //! crash in the middle leaves the file as it was.
 
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use crate::id::EventId;
 
 use super::tables::*;
 use super::{OpenError, StoreError};
@@ -15,6 +17,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 const VERSION_KEY: &str = "schema_version";
 const CLEAN_KEY: &str = "closed_cleanly";
 const NEXT_LANE_KEY: &str = "next_lane";
+const PLACE_KEY: &str = "place";
 
 /// One step up: from the version that is its place in the list, counted from 1.
 type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
@@ -101,6 +104,18 @@ pub(super) fn take_lane(transaction: &WriteTransaction) -> Result<u32, StoreErro
     let next = lane.checked_add(1).ok_or(StoreError::Record("has no subscription numbers left"))?;
     meta.insert(NEXT_LANE_KEY, &next.to_be_bytes()[..])?;
     Ok(lane)
+}
+
+/// Notes the id that was taken for the place of what was opened again last.
+pub(super) fn put_place(transaction: &WriteTransaction, id: EventId) -> Result<(), StoreError> {
+    put_cursor(transaction, PLACE_KEY, id.to_key())
+}
+
+/// The newest id that was given out: to an event that is still there, or for a place.
+pub(super) fn newest_id(transaction: &ReadTransaction) -> Result<Option<EventId>, StoreError> {
+    let of_event = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+    let of_place = transaction.open_table(META)?.get(PLACE_KEY)?.and_then(|row| row.value().try_into().ok());
+    Ok(of_event.max(of_place.map(EventId::from_key)))
 }
 
 /// Marks the store as closed cleanly: its counters need no recount.

@@ -12,8 +12,8 @@ use crate::json::Json;
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
     Authentication, Condition, ContentType, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy, Method, Name,
-    Operator, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason, Subscription,
-    TlsSettings,
+    Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason,
+    Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::secret::{MASK, Secret};
@@ -236,6 +236,8 @@ struct DeliveryRecord {
     retry_jitter: Option<f64>,
     retry_give_up_after_ms: Option<u64>,
     retry_transient_only: Option<bool>,
+    #[serde(default)]
+    ordering: Option<String>,
 }
 
 fn millis(span: Option<Duration>) -> Option<u64> {
@@ -285,6 +287,7 @@ fn settings_record(it: &Settings) -> SettingsRecord {
             retry_jitter: it.delivery.retry.jitter,
             retry_give_up_after_ms: millis(it.delivery.retry.give_up_after),
             retry_transient_only: it.delivery.retry.transient_only,
+            ordering: it.delivery.ordering.map(|ordering| ordering.as_str().to_owned()),
         },
     }
 }
@@ -377,6 +380,7 @@ impl SettingsRecord {
                     give_up_after: self.delivery.retry_give_up_after_ms.map(Duration::from_millis),
                     transient_only: self.delivery.retry_transient_only,
                 },
+                ordering: self.delivery.ordering.map(|name| named(&name, Ordering::from_name)).transpose()?,
             },
         })
     }

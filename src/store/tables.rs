@@ -13,7 +13,7 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 
 /// Events by id: metadata, the lanes they were matched with, the data's bytes.
 pub(super) const EVENT: TableDefinition<&[u8; 12], &[u8]> = TableDefinition::new("event");
-/// Pending deliveries by lane, due time and event. **The row is the index**: there
+/// Pending deliveries by lane, place and event. **The row is the index**: there
 /// is nothing else to keep in step.
 pub(super) const PENDING: TableDefinition<&[u8; 24], &[u8]> = TableDefinition::new("pending");
 /// Deliveries that ended, or were reopened since they did, by delivery id.
@@ -69,14 +69,14 @@ fn part<const N: usize>(key: &[u8], at: usize) -> [u8; N] {
 }
 
 /// A row of [`PENDING`].
-pub(super) fn pending_key(lane: Lane, (due, event): Key) -> [u8; 24] {
-    join(&[&lane.0.to_be_bytes(), &due.as_millis().to_be_bytes(), &event.to_key()])
+pub(super) fn pending_key(lane: Lane, (place, event): Key) -> [u8; 24] {
+    join(&[&lane.0.to_be_bytes(), &place.as_millis().to_be_bytes(), &event.to_key()])
 }
 
 /// The inverse of [`pending_key`].
 pub(super) fn pending_from_key(key: &[u8; 24]) -> (Lane, Key) {
-    let due = Timestamp::from_millis(u64::from_be_bytes(part(key, 4)));
-    (Lane(u32::from_be_bytes(part(key, 0))), (due, EventId::from_key(part(key, 12))))
+    let place = Timestamp::from_millis(u64::from_be_bytes(part(key, 4)));
+    (Lane(u32::from_be_bytes(part(key, 0))), (place, EventId::from_key(part(key, 12))))
 }
 
 /// The first and the last key that a lane's rows of [`PENDING`] can have.

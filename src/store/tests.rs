@@ -6,6 +6,7 @@ mod clock;
 mod configured;
 mod faults;
 mod images;
+mod order;
 mod retention;
 mod space;
 mod versions;
@@ -110,7 +111,7 @@ impl World {
     }
 
     async fn settle_with(&mut self, lane: Lane, head: Head, settlement: Settlement, attempt: Attempt) -> Option<Head> {
-        self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures: 0 });
+        self.store.settle(Settle { lane, head, settlement, attempt, consecutive_failures: 0, is_awaited: true });
         loop {
             match self.notices.recv().await.unwrap() {
                 Notice::Settled { lane: of, event, next } if (of, event) == (lane, head.event) => return next,
@@ -306,7 +307,8 @@ async fn retry_reopens_with_the_same_id_and_numbers_on() {
     world.store.reopen("test", id).await.unwrap();
     let (heads, _) = world.store.pending(lane, None, 10).unwrap();
     let now = world.clock.now();
-    assert_eq!(heads, [Head { due: now, event: accepted.id, attempts: 1, failures: 0, opened_at: now }]);
+    let reopened = Head { place: now, due: now, event: accepted.id, attempts: 1, failures: 0, opened_at: now };
+    assert_eq!(heads, [reopened]);
     check(&world.store);
     let due = now + HOUR;
     let next = world.settle(lane, heads[0], Settlement::Retry(due)).await.unwrap();
@@ -707,7 +709,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..5u8).prop_map(Step::Publish),
-        8 => (any::<u8>(), 0..4u8).prop_map(|(which, how)| Step::Settle(which, how)),
+        8 => (any::<u8>(), 0..5u8).prop_map(|(which, how)| Step::Settle(which, how)),
         2 => any::<u8>().prop_map(Step::Reopen),
         2 => any::<u8>().prop_map(Step::Cancel),
         1 => Just(Step::CancelAll),
@@ -745,6 +747,7 @@ proptest! {
                                 0 => Settlement::Delivered,
                                 1 => Settlement::Failed,
                                 2 => Settlement::Interrupted,
+                                3 => Settlement::Stay(world.clock.now() + Duration::from_secs(10)),
                                 _ => Settlement::Retry(world.clock.now() + Duration::from_secs(10)),
                             };
                             world.settle(lane, *head, settlement).await;

@@ -456,17 +456,19 @@ async fn secrets_must_be_of_the_format() {
 }
 
 #[tokio::test]
-async fn what_this_version_cannot_do_is_refused_clearly() {
+async fn names_of_a_few_are_refused_with_those_there_are() {
     let daemon = Daemon::start().await;
-    check(&daemon, vec![(json!({"delivery": {"ordering": "fifo"}}), &["delivery.ordering"])]).await;
+    let ordering = |name| json!({"delivery": {"ordering": name}});
+    check(&daemon, vec![(ordering("fifo"), &[]), (ordering("none"), &[]), (ordering("lifo"), &["delivery.ordering"])])
+        .await;
     let message = async |changes: Value| {
         let mut body = json!({"url": "https://a.example", "events": ["a"]});
         body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let shown = daemon.post("/v1/subscriptions", body).await.expect(422);
         shown["errors"][0]["message"].as_str().unwrap().to_owned()
     };
-    let told = message(json!({"delivery": {"ordering": "fifo"}})).await;
-    assert!(told.contains("fifo") && told.contains("not available"), "{told}");
+    let told = message(ordering("lifo")).await;
+    assert!(told.contains("none, fifo"), "{told}");
     assert_eq!(faults(&daemon, &json!({"format": "nonsense"})).await, ["format"]);
     let told = message(json!({"format": "nonsense"})).await;
     assert!(told.contains("standard, peridio, pdk"), "what is spoken is told: {told}");
@@ -501,7 +503,7 @@ async fn all_faults_are_told_at_once() {
         "failure_limit": 0,
         "expires_at": "2020-01-01T00:00:00Z",
         "tls": {"ca_pem": "x"},
-        "delivery": {"timeout": "1ms", "ordering": "fifo"},
+        "delivery": {"timeout": "1ms", "ordering": "lifo"},
         "filter": [{"path": "x", "op": "eq", "value": 1}],
         "organization": "nowhere",
         "notify": [""],

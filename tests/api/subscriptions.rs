@@ -45,7 +45,7 @@ fn full() -> Value {
         "tls": {"verify": false, "ca_pem": certificate, "client_cert_pem": certificate,
                 "client_key_pem": key.serialize_pem()},
         "delivery": {
-            "timeout": "20s", "concurrency": 3, "rate_per_second": 0.5, "ordering": "none",
+            "timeout": "20s", "concurrency": 3, "rate_per_second": 0.5, "ordering": "fifo",
             "retry": {"on": "transient", "first": "30s", "factor": 1.5, "max_delay": "1h", "jitter": 0.1,
                       "give_up_after": "1d"},
         },
@@ -71,7 +71,7 @@ async fn a_subscription_of_two_fields_has_the_documented_defaults() {
         "events": ["*"], "scope": "own", "filter": [], "secrecy_level": 0, "secret": null, "status": "enabled",
         "status_reason": null, "failure_limit": null, "notify": [], "expires_at": null,
         "tls": {"verify": true, "ca_pem": null, "client_cert_pem": null, "client_key_pem": null},
-        "delivery": {"timeout": null, "concurrency": null, "rate_per_second": null, "ordering": "none",
+        "delivery": {"timeout": null, "concurrency": null, "rate_per_second": null, "ordering": null,
                      "retry": {"on": null, "first": null, "factor": null, "max_delay": null, "jitter": null,
                                "give_up_after": null}},
         "stats": {"odometer": 0, "attempts": 0, "consecutive_failures": 0, "last_triggered_at": null,

@@ -6,6 +6,7 @@
 //! - `matching`: which events a subscription gets, and what is kept from it.
 //! - `retrying`: when it is sent again; `lanes`: what one receiver costs the others.
 //! - `lifecycle`: disabled, expired, deleted, replayed, reloaded, restarted.
+//! - `ordering`: one at a time, in commit order.
 //! - `operational`: what the daemon tells of itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,6 +18,7 @@ mod lanes;
 mod lifecycle;
 mod matching;
 mod operational;
+mod ordering;
 mod request;
 mod retrying;
 mod signing;

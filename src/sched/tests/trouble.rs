@@ -86,7 +86,7 @@ fn who_is_held_asks_for_no_wake() {
 #[test]
 fn what_is_opened_again_while_its_attempt_is_in_flight_has_its_turn_afterwards() {
     let later = start() + seconds(1);
-    let reopened = |head: Head| Head { due: later, opened_at: later, ..head };
+    let reopened = |head: Head| Head { place: later, due: later, opened_at: later, ..head };
     let (mut scheduler, head) = attempting();
     let again = reopened(head);
     step(&mut scheduler, start(), Input::Removed(Lane(1), head.key()));
@@ -119,7 +119,7 @@ fn a_window_that_overflows_while_more_is_read_loses_nothing() {
     world.store_ms_max = 100;
     let waiting = |world: &mut World, due: Timestamp| {
         let event = world.minter.mint(start(), 0);
-        let head = Head { due, attempts: 1, failures: 1, ..Head::fresh(event) };
+        let head = Head { place: due, due, attempts: 1, failures: 1, ..Head::fresh(event) };
         world.rows.insert((Lane(1), head.key()), head);
         head
     };
@@ -140,6 +140,32 @@ fn a_window_that_overflows_while_more_is_read_loses_nothing() {
         world.step(Input::Opened(Lane(1), vec![near[near.len() - 1]]));
     }
     cancel(&mut world, &near[..60]);
+    world.run_for(seconds(2 * 3600));
+    assert_eq!(world.rows.len(), 0, "stuck");
+}
+
+/// What came in while rows were read, when so much had come that it was left to the store,
+/// was taken for read where the read ended behind it, and stayed until a restart.
+#[test]
+fn what_is_left_to_the_store_during_a_read_is_read_afterwards() {
+    let mut world = World::new(64, always(200));
+    let far = start() + seconds(3600);
+    let event = world.minter.mint(start(), 0);
+    let head = Head { place: far, due: far, attempts: 1, failures: 1, ..Head::fresh(event) };
+    world.rows.insert((Lane(1), head.key()), head);
+    world.store_ms_max = 100;
+    world.lane(1, settings("a"));
+    let mut came = Vec::new();
+    for _ in 0..=LANE_HEADS_MAX {
+        let head = Head::fresh(world.minter.mint(start(), 0));
+        world.rows.insert((Lane(1), head.key()), head);
+        world.step(Input::Opened(Lane(1), vec![head]));
+        came.push(head.key());
+    }
+    for key in &came[..60] {
+        world.rows.remove(&(Lane(1), *key));
+        world.step(Input::Removed(Lane(1), *key));
+    }
     world.run_for(seconds(2 * 3600));
     assert_eq!(world.rows.len(), 0, "stuck");
 }
@@ -201,7 +227,7 @@ fn a_clock_that_was_wrong_does_not_stall_what_it_made_due_far_away() {
     let mut world = World::new(64, always(200));
     // A row from a clock that was a year ahead.
     let due = world.now + seconds(365 * 86_400);
-    let head = Head { due, attempts: 1, failures: 1, ..Head::fresh(world.minter.mint(world.now, 0)) };
+    let head = Head { place: due, due, attempts: 1, failures: 1, ..Head::fresh(world.minter.mint(world.now, 0)) };
     world.rows.insert((Lane(1), head.key()), head);
     let longest = policy().delay_longest();
     world.lane(1, settings("a"));

@@ -41,13 +41,33 @@ impl World {
         (!lanes.is_empty()).then(|| any_of(&mut self.chance, &lanes))
     }
 
-    pub(super) fn any_delivery(&mut self, is_meant: impl Fn(DeliveryState) -> bool) -> Option<DeliveryId> {
+    pub(super) fn any_delivery(&mut self, is_meant: impl Fn(Lane, DeliveryState) -> bool) -> Option<DeliveryId> {
         let ids = self.book.events.iter().flat_map(|(event, stored)| {
-            let of_event = stored.deliveries.iter().filter(|(_, known)| is_meant(known.state));
+            let of_event = stored.deliveries.iter().filter(|(lane, known)| is_meant(**lane, known.state));
             of_event.map(|(lane, _)| event.delivery(*lane))
         });
         let ids: Vec<DeliveryId> = ids.collect();
         (!ids.is_empty()).then(|| any_of(&mut self.chance, &ids))
+    }
+
+    /// Lanes that keep their order and have something pending.
+    fn queues(&self) -> BTreeSet<Lane> {
+        let is_waiting = |lane: Lane| {
+            let mut of_lane = self.book.events.values().filter_map(|stored| stored.deliveries.get(&lane));
+            of_lane.any(|known| known.state == DeliveryState::Pending)
+        };
+        let ordered = self.book.subscriptions.values().filter(|it| it.is_enabled() && is_fifo(it));
+        ordered.map(|it| it.number).filter(|lane| is_waiting(*lane)).collect()
+    }
+
+    /// Somebody retries a delivery that ended: rather one that others have to go before.
+    pub(super) fn retry_any(&mut self) {
+        let is_over = |state| state != DeliveryState::Pending;
+        let queues = self.queues();
+        let id = self.any_delivery(|lane, state| is_over(state) && queues.contains(&lane));
+        if let Some(id) = id.or_else(|| self.any_delivery(|_, state| is_over(state))) {
+            self.ask(|store| work::touch(store, id, false));
+        }
     }
 
     pub(super) fn work(&mut self) {
@@ -73,13 +93,9 @@ impl World {
                 }
                 self.ask(|store| work::publish(store, vec![again]));
             }
-            25..28 => {
-                if let Some(id) = self.any_delivery(|state| state != DeliveryState::Pending) {
-                    self.ask(|store| work::touch(store, id, false));
-                }
-            }
+            25..28 => self.retry_any(),
             28..30 => {
-                if let Some(id) = self.any_delivery(|state| state == DeliveryState::Pending) {
+                if let Some(id) = self.any_delivery(|_, state| state == DeliveryState::Pending) {
                     self.ask(|store| work::touch(store, id, true));
                 }
             }
@@ -89,9 +105,12 @@ impl World {
                 }
             }
             31..33 => {
-                if let Some(lane) = self.any_lane() {
+                let queues: Vec<Lane> = self.queues().into_iter().collect();
+                let is_behind = !queues.is_empty() && self.chance.random();
+                let lane = if is_behind { Some(any_of(&mut self.chance, &queues)) } else { self.any_lane() };
+                if let Some(lane) = lane {
                     let (failed, delivered, missed) =
-                        (self.chance.random(), self.chance.random_bool(0.2), self.chance.random());
+                        (self.chance.random(), self.chance.random_bool(0.3), self.chance.random());
                     let replay = Replay { lane, window: work::everything(), failed, delivered, missed };
                     self.ask(|store| work::replay(store, replay));
                 }
@@ -120,7 +139,14 @@ impl World {
             }
             8 => self.uplink = !self.uplink,
             9 => self.uplink = true,
-            10 => self.set_clock(-(HOUR as i64)),
+            10 => {
+                self.set_clock(-(HOUR as i64));
+                self.retry_any();
+                if self.chance.random_ratio(1, 3) {
+                    self.restart();
+                    self.publish(2);
+                }
+            }
             11 => {
                 let days = any_of(&mut self.chance, &[1, 1, 1, 4]);
                 self.set_clock(days * DAY as i64);

@@ -75,6 +75,7 @@ impl World {
                 continue;
             }
             let outcome = Outcome {
+                place: flight.began.place,
                 due: flight.began.due,
                 began_at: flight.began.began_at,
                 ended_at: daemon.clock.now(),

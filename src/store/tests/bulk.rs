@@ -18,7 +18,7 @@ impl World {
     fn push_together(&self, commands: Vec<Command>) {
         let _held = self.store.shared.registry_mut();
         for command in commands {
-            self.store.shared.queue.push_command(command, 0).unwrap();
+            self.store.shared.queue.push_command(command, 0, false).unwrap();
         }
     }
 }

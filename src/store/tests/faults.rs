@@ -38,7 +38,7 @@ async fn an_unreadable_attempt_costs_no_more_than_itself() {
     spoil_attempt(&world.store, accepted.id.delivery(lane), 1);
     let attempt = attempt(2, Settlement::Delivered, b"");
     let settlement = Settlement::Delivered;
-    world.store.settle(Settle { lane, head: next, settlement, attempt, consecutive_failures: 0 });
+    world.store.settle(Settle { lane, head: next, settlement, attempt, consecutive_failures: 0, is_awaited: true });
     loop {
         match world.notices.recv().await.unwrap() {
             Notice::Down => panic!("one row took the store down"),

@@ -94,7 +94,8 @@ impl Bench {
         for (at, head) in heads.iter().enumerate() {
             let settlement = settlement(at);
             let attempt = attempt(head.attempts + 1, settlement, b"an answer");
-            let settle = Settle { lane: self.lane, head: *head, settlement, attempt, consecutive_failures: 1 };
+            let settle =
+                Settle { lane: self.lane, head: *head, settlement, attempt, consecutive_failures: 1, is_awaited: true };
             self.store.store.settle(settle);
         }
         self.hear();

@@ -162,7 +162,11 @@ impl Writer {
         let mut effects = Effects::default();
         let step = {
             let mut hot = Hot::open(&transaction)?;
-            let step = job.step(&mut hot, &self.shared.registry(), &self.shared.rules(), now)?;
+            let place = match job.kind {
+                JobKind::Replay { .. } => self.take_place(&transaction)?,
+                _ => now,
+            };
+            let step = job.step(&mut hot, &self.shared.registry(), &self.shared.rules(), now, place)?;
             effects.count.bytes = hot.bytes;
             step
         };

@@ -95,7 +95,7 @@ impl Writer {
                         }
                         Command::Reopen { actor, id, reply } => {
                             done.push(Done::Touch(reply, Ok(())));
-                            let result = self.reopen(&mut hot, id, &mut effects);
+                            let result = self.reopen(&transaction, &mut hot, id, &mut effects);
                             let result = passed_over(result, id)?.unwrap_or(UNREADABLE);
                             self.audit_touch(&transaction, actor, "delivery.retry", id, result)?;
                             if let Some(Done::Touch(_, answer)) = done.last_mut() {
@@ -146,7 +146,7 @@ impl Writer {
         match settle.settlement {
             Settlement::Delivered => effects.ended(lane, TerminalState::Delivered, 1, weight_bytes.into()),
             Settlement::Failed => effects.ended(lane, TerminalState::Failed, 1, weight_bytes.into()),
-            Settlement::Retry(_) | Settlement::Interrupted => {}
+            Settlement::Retry(_) | Settlement::Stay(_) | Settlement::Interrupted => {}
         }
         Ok(())
     }
@@ -284,6 +284,7 @@ impl Writer {
 
     fn reopen(
         &mut self,
+        transaction: &WriteTransaction,
         hot: &mut Hot<'_>,
         id: DeliveryId,
         effects: &mut Effects,
@@ -295,7 +296,8 @@ impl Writer {
         let Some(outcome) = standing.outcome.filter(|it| matches!(it.state, OutcomeState::Ended(_))) else {
             return Ok(Err(DeliveryError::WrongState));
         };
-        let (head, weight_bytes) = hot.reopen(id, Some(&outcome), self.now())?;
+        let place = self.take_place(transaction)?;
+        let (head, weight_bytes) = hot.reopen(id, Some(&outcome), self.now(), place)?;
         effects.opened(id.lane(), 1, weight_bytes.into());
         effects.notices.push(Notice::Opened(id.lane(), vec![head]));
         Ok(Ok(()))

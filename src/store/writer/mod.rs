@@ -22,11 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rand::RngExt;
 use rand::rngs::StdRng;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
-use crate::id::{DeliveryId, EventId, Lane, Minter};
+use crate::id::{DeliveryId, Lane, Minter};
 use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent};
 use crate::time::Timestamp;
 
@@ -131,7 +132,7 @@ impl Writer {
     /// Takes over what the database holds: newest id, jobs, the audit log's end.
     pub(in crate::store) fn resume(&mut self, database: &Database) -> Result<(), StoreError> {
         let transaction = database.begin_read()?;
-        let newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+        let newest = schema::newest_id(&transaction)?;
         if self.next_audit == 1 || newest.is_some() {
             self.minter = Minter::after(newest);
         }
@@ -342,6 +343,15 @@ impl Writer {
     /// set back, as ids do.
     fn keyed_at(&self) -> Timestamp {
         self.now().max(self.minter.newest_at())
+    }
+
+    /// Where what is opened again now takes its place: behind everything accepted or
+    /// opened before, and what comes later stands behind it. Takes an id for it, and
+    /// remembers that, so that this holds over restarts and where the clock is set back.
+    fn take_place(&mut self, transaction: &redb::WriteTransaction) -> Result<Timestamp, StoreError> {
+        let id = self.minter.mint_apart(self.now(), self.random.random());
+        schema::put_place(transaction, id)?;
+        Ok(id.accepted_at())
     }
 
     /// Whether there is room for more, looked at now and then.
