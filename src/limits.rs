@@ -137,6 +137,10 @@ pub const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of freshly accepted events held in memory for delivery.
 pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is encrypted anew in one commit after a change of keys, beside [`BULK_ROWS_MAX`].
+pub const RESEAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A file that holds an encryption key.
+pub const KEY_FILE_BYTES_MAX: u64 = 1024;
 /// Commands waiting for the store's writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].

@@ -170,6 +170,8 @@ mod tests {
             ("key", false),
             ("key new --role publish --role read --organization acme --expires-at 2030-01-01T00:00:00Z", true),
             ("key new --role root", false),
+            ("key storage storage.key --json", true),
+            ("key storage", false),
             ("key new --expires-at tomorrow", false),
             ("sign --id msg_1", true),
             ("sign", false),

@@ -17,6 +17,7 @@ pub use read::parse_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +27,7 @@ pub use crate::auth::Auth;
 use crate::dialect;
 use crate::model::Name;
 use crate::retry::Policy;
+use crate::seal::Keyring;
 use crate::secrecy::Rule;
 
 /// Everything that can be configured, checked.
@@ -107,6 +109,8 @@ pub struct Storage {
     pub reserve_bytes: u64,
     /// Memory for pages of the store.
     pub cache_bytes: u64,
+    /// The keys that encrypt what the store holds of secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// `[delivery]`
