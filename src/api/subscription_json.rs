@@ -17,10 +17,10 @@ use crate::model::{
     ManagedBy, Method, Name, Operator, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
-use crate::secret::{MASK, Secret};
+use crate::secret::{MASK, Secret, is_credential};
 use crate::time::format_duration;
 
-use super::mask::{is_credential, is_same_endpoint};
+use super::mask::is_same_endpoint;
 use super::values::{id_field, required};
 
 /// Fields that are shown and not read.
