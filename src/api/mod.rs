@@ -36,7 +36,7 @@ use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Miss, Problem, Request, Response, Router, Service,
+    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Method, Miss, Problem, Request, Response, Router, Service,
     StatusCode, header,
 };
 use crate::metrics::Metrics;
@@ -66,6 +66,12 @@ pub struct State {
     pub bodies: BodyRoom,
     /// What keys have used of the vendors' limits.
     pub quotas: Quotas,
+}
+
+/// Method and path of every route, the vendors' included: for who says of each what
+/// must hold of it, and must forget none.
+pub fn every_route() -> Vec<(Method, &'static str)> {
+    routes::table().into_iter().chain(vendors::table()).map(|route| (route.method, route.path)).collect()
 }
 
 /// The API: everything of [`routes`] and [`vendors`].

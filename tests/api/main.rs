@@ -11,6 +11,7 @@ mod event_types;
 mod events;
 mod http_rules;
 mod lists;
+mod matrix;
 mod openapi;
 mod organizations;
 mod publishing;
