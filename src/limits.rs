@@ -195,7 +195,11 @@ pub const REQUEST_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_
 pub const RESPONSE_STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A caller's own `x-request-id`.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Keys whose requests to vendors' APIs are counted at the same time.
+/// Test events that one key has sent in [`TRIALS_WINDOW_SECS`], verifications among them.
+pub const TRIALS_MAX: u32 = 60;
+/// What [`TRIALS_MAX`] is counted in.
+pub const TRIALS_WINDOW_SECS: u64 = 60;
+/// Keys whose requests are counted at the same time, for each limit.
 pub const QUOTA_KEYS_MAX: usize = 4096;
 /// Attempts at an update without `If-Match` that others keep overtaking.
 pub const UPDATE_TRIES_MAX: usize = 4;

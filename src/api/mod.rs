@@ -19,6 +19,7 @@ mod openapi;
 mod organizations;
 mod publish;
 mod query;
+mod quota;
 mod replay;
 mod route;
 mod routes;
@@ -48,7 +49,7 @@ use query::Query;
 use route::{Access, Route};
 use vendors::Vendor;
 
-pub use vendors::Quotas;
+pub use quota::Quotas;
 
 /// What the API answers from.
 pub struct State {
@@ -64,7 +65,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Where bodies of requests are held until they are answered.
     pub bodies: BodyRoom,
-    /// What keys have used of the vendors' limits.
+    /// What keys have used of the limits on their requests.
     pub quotas: Quotas,
 }
 

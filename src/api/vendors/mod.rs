@@ -9,9 +9,6 @@ mod blynk;
 mod ferriskey;
 mod pdk;
 mod peridio;
-mod quota;
-
-pub use quota::Quotas;
 
 use std::sync::Arc;
 
