@@ -1,5 +1,6 @@
 //! The key that encrypts secrets in the store: made, changed by a reload, taken away.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -57,6 +58,8 @@ async fn a_key_is_changed_by_a_reload_and_the_earlier_one_taken_away() {
         assert!(told.contains(needed.as_str()) && told.contains("storage.encryption_key_file"), "{told}");
     }
     let daemon = Daemon::start(&configure(&home, &under(&second, &[]))).await;
+    let mode = std::fs::metadata(home.path("store")).expect("the store's folder").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     let secret = format!("/v1/subscriptions/{}/secret", made["id"].as_str().expect("an id"));
     let shown = daemon.get(&secret).await.expect(200);
     assert_eq!(shown["secrets"][0]["secret"], made["secret"]);
@@ -64,7 +67,6 @@ async fn a_key_is_changed_by_a_reload_and_the_earlier_one_taken_away() {
 
 #[tokio::test]
 async fn a_key_is_made_once_and_for_its_owner_alone() {
-    use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let (file, id) = new_key(&home, "storage.key").await;
     let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
