@@ -10,7 +10,7 @@ impl World {
     /// anew what the one before encrypted, and are cut off at it.
     fn keyring(&self) -> Keyring {
         let key = |byte| Key::new(Zeroizing::new([byte; 32]));
-        let (one, other) = if self.true_ms / 1000 % 2 == 0 { (1, 2) } else { (2, 1) };
+        let (one, other) = if (self.true_ms / 1000).is_multiple_of(2) { (1, 2) } else { (2, 1) };
         Keyring::new(Some(key(one)), vec![key(other)])
     }
 

@@ -108,7 +108,7 @@ async fn a_store_without_its_key_is_refused_and_the_key_named() {
     let mut world = World::sealed(keys(&[1], &[]));
     let lane = world.subscribe_by_key("first").await;
     for keyring in [keys(&[], &[]), keys(&[2], &[]), keys(&[2], &[3])] {
-        let told = world.restart_with(keyring).err().expect("refused").to_string();
+        let told = world.restart_with(keyring).expect_err("refused").to_string();
         assert!(told.contains(&key(1).id().to_string()), "{told}");
         assert!(told.contains("storage.encryption_key_file"), "{told}");
     }
@@ -224,6 +224,26 @@ fn many_rows(count: usize) -> Disk {
     }
     store.close();
     disk
+}
+
+/// A second reload, while the first one's work is under way, must not take away what
+/// opens the rows that are still to be written anew.
+#[test]
+fn a_key_cannot_be_let_go_before_all_rows_are_written_anew() {
+    let disk = many_rows(BULK_ROWS_MAX + 1);
+    let first = Options { keyring: keys(&[1], &[]), ..options("/nowhere".into()) };
+    let clock = Clock::manual(Timestamp::from_millis(START));
+    let mut store = Stepped::open(&disk, first.clone(), clock, [8; 32]).unwrap();
+    store.store.reconfigure(Options { keyring: keys(&[2], &[1]), ..first });
+    for _ in 0..2 {
+        assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
+        store.turn();
+    }
+    let halfway = rows(&store, &keys(&[2], &[1]));
+    assert_eq!(halfway, (BULK_ROWS_MAX + 1, BULK_ROWS_MAX), "a thousand rows a commit");
+    assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
+    store.turn();
+    assert!(store.store.check_keys(&keys(&[2], &[])).is_ok());
 }
 
 /// The power goes at every write of a rotation: what is there opens with both keys,
