@@ -3,19 +3,15 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
-use super::{Config, document, environment, read};
+use super::{Config, document, environment, keys, read};
 use crate::input::Faults;
-use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::model::Fault;
-use crate::seal::{Key, Keyring, NotAKey};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -127,7 +123,7 @@ fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) 
     faults.extend(user.faults);
     let mut config = read::config(&root, &faults);
     faults.extend(check_files(&root));
-    let keyring = keyring(&root, &faults);
+    let keyring = keys::keyring(&root, &faults);
     if let Some(config) = &mut config {
         config.storage.keyring = Arc::new(keyring);
     }
@@ -190,40 +186,6 @@ fn check_files(root: &Map<String, Value>) -> Vec<Fault> {
         }
     }
     faults
-}
-
-/// The keys in the files that the tree names.
-fn keyring(root: &Map<String, Value>, faults: &Faults) -> Keyring {
-    let read = |path: &Value, field: String| {
-        let path = path.as_str().filter(|path| !path.is_empty())?;
-        let key = read_key(Path::new(path));
-        key.map_err(|message| faults.extend(vec![Fault::new(field, message)])).ok()
-    };
-    let setting = |name| root.get("storage").and_then(|storage| storage.get(name));
-    let current = setting("encryption_key_file").and_then(|path| read(path, "storage.encryption_key_file".to_owned()));
-    let previous = setting("previous_encryption_key_files").and_then(Value::as_array).into_iter().flatten();
-    let previous = previous.enumerate().filter_map(|(index, path)| {
-        let field = format!("storage.previous_encryption_key_files[{index}]");
-        if path.as_str() == Some("") {
-            faults.extend(vec![Fault::new(field, "must not be empty")]);
-            return None;
-        }
-        read(path, field)
-    });
-    Keyring::new(current, previous.collect())
-}
-
-fn read_key(path: &Path) -> Result<Key, String> {
-    if let Some(open) = open_to_everybody(path) {
-        return Err(open);
-    }
-    let mut text = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    match file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text) {
-        Ok(_) => Key::read(&text).map_err(|fault| fault.to_string()),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(NotAKey.to_string()),
-        Err(error) => Err(format!("cannot be read: {error}")),
-    }
 }
 
 /// What is wrong with the file of a secret that everybody can read, as the rest of a
@@ -569,31 +531,6 @@ mod tests {
             let told = told(OPEN, &[(variable, value)]);
             assert!(told.len() == 1 && told[0].starts_with(wanted), "{told:?}");
         }
-    }
-
-    #[test]
-    fn keys_of_the_storage_are_read_from_their_files_and_told_apart_from_other_files() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).expect("written");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("mode");
-            path
-        };
-        let (one, other) = (write("one", &format!("{}\n", "ab".repeat(32))), write("other", &"cd".repeat(32)));
-        let text = |more: &str| format!("{OPEN}[storage]\nencryption_key_file = {one:?}\n{more}");
-        let config = parse_text(&text("")).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let first = config.storage.keyring.current().expect("a key");
-        assert!(!config.storage.keyring.has_previous());
-        let config = parse_text(&text(&format!("previous_encryption_key_files = [{other:?}]\n")));
-        let ids: Vec<_> = config.unwrap_or_else(|faults| panic!("{faults:?}")).storage.keyring.ids().collect();
-        assert!(ids.len() == 2 && ids[0] == first && ids[1] != first);
-        assert_eq!(told(&text("secrets_in_clear = true"), &[]).len(), 1);
-
-        let bad = write("bad", "hunter2-is-no-key");
-        let told = told(&format!("{OPEN}[storage]\nencryption_key_file = {bad:?}"), &[]);
-        assert!(told.len() == 1 && told[0].contains("must hold 32 bytes"), "{told:?}");
-        assert!(!told[0].contains("hunter2"), "what is in it is not told");
     }
 
     #[test]

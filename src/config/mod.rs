@@ -3,12 +3,13 @@
 //!
 //! `document` turns TOML into a tree with line numbers, `environment` lays
 //! variables over it, `read` makes the types below of it, `load` does it all and
-//! tells every fault with its place. Limits of settings stand in `read`, beside
-//! the setting, and in `config.example.toml`.
+//! tells every fault with its place; `keys` reads the files of keys. Limits of
+//! settings stand in `read`, beside the setting, and in `config.example.toml`.
 
 mod dialects;
 mod document;
 pub mod environment;
+mod keys;
 mod load;
 mod read;
 

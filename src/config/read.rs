@@ -1,6 +1,6 @@
 //! A tree to a [`Config`]: every setting's type, range and rule. The tree is the
 //! example with what the user says laid over it, so every key is there; touches no file
-//! (`load` reads the keys of the storage from theirs).
+//! (`keys` reads those of the storage from theirs).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
