@@ -52,6 +52,9 @@ pub enum ReloadError {
     /// The certificate that it names cannot be shown.
     #[error("cannot use the certificate of [service] tls: {0}")]
     Certificate(String),
+    /// A key is not there any more that secrets are encrypted under.
+    #[error("the store: {0}")]
+    Key(#[from] store::StoreError),
 }
 
 /// Why the daemon ended by itself.
@@ -165,13 +168,14 @@ impl App {
     /// and is named.
     ///
     /// # Errors
-    /// When it would let everybody in at listeners that other machines reach:
-    /// nothing changes then. Those in force count, not those it asks for.
+    /// When it would let everybody in at listeners that other machines reach, or lacks a
+    /// key that secrets are encrypted under: nothing changes then. Those in force count, not those it asks for.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let open = self.addresses.iter().find(|listener| !listener.is_local());
         if let (Auth::None, Some(open)) = (config.service.auth, open) {
             return Err(ReloadError::Open(show_address(open)));
         }
+        self.store.check_keys(&config.storage.keyring)?;
         if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
             certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?;
         }
@@ -231,6 +235,12 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
     let mut hangup = listen(SignalKind::hangup())?;
     if loaded.config.service.auth == Auth::None {
         tracing::warn!("auth = \"none\": whoever reaches the listeners may do everything");
+    }
+    if loaded.config.storage.keyring.current().is_none() {
+        tracing::warn!(
+            "storage.encryption_key_file is not set: signing secrets, passwords, tokens and private keys of \
+             subscriptions lie in clear in the store; make a key with `posthaste key storage FILE`"
+        );
     }
     let mut app = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await?;
     notify(&[NotifyState::Ready]);
@@ -296,6 +306,7 @@ fn store_options(config: &Config) -> store::Options {
         cache_bytes: config.storage.cache_bytes,
         retention: config.retention.clone(),
         secrecy: config.secrecy.clone(),
+        keyring: config.storage.keyring.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt from end to end: render, sign, send, say how it went. What the
 //! engine does with deliveries, and the API with tests and verifications.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use crate::deliver::{Answer, Call, Client};
 use crate::dialect::{self, RenderError};
 use crate::id::{DeliveryId, Lane};
 use crate::limits::DETAIL_CHARS_MAX;
-use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Subscription};
+use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Settings, Subscription};
 use crate::retry;
+use crate::secret::{is_credential, redact};
 use crate::time::{Clock, Timestamp};
 
 /// Makes attempts.
@@ -81,7 +83,7 @@ impl Performer {
             Ok(answer) => {
                 attempt.outcome = judge(subscription, answer.status);
                 let pause = pause_asked_for(&answer, self.clock.now());
-                attempt.response_body = answer.body;
+                attempt.response_body = unrepeated(settings, answer.body);
                 pause
             }
             Err(failure) => {
@@ -115,6 +117,18 @@ impl Performer {
             response_body: Bytes::new(),
         };
         Performed { attempt, retry_after: None }
+    }
+}
+
+/// What a receiver repeats of the headers that reads mask is not kept either.
+fn unrepeated(settings: &Settings, body: Bytes) -> Bytes {
+    let masked = settings.headers.iter().filter(|(name, value)| is_credential(name, value));
+    // Behind a scheme, as in "Bearer TOKEN", stands what is secret of it.
+    let masked: Vec<&str> =
+        masked.flat_map(|(_, value)| [Some(value.as_str()), value.split(' ').next_back()]).flatten().collect();
+    match redact(&body, &masked) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(redacted) => redacted.into(),
     }
 }
 

@@ -21,7 +21,7 @@
 //! | [`dialect`] | the wire formats: an event becomes a request |
 //! | [`filter`], [`secrecy`], [`template`], [`retry`], [`sign`], [`pattern`] | what subscriptions say, as functions |
 //! | [`model`] | organizations, events, subscriptions, deliveries, and their rules |
-//! | [`input`], [`json`], [`id`], [`secret`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
+//! | [`input`], [`json`], [`id`], [`secret`], [`seal`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
 //!
 //! `simulation`, for tests, stands above all: the daemon in virtual time, from one seed.
 //!
@@ -51,6 +51,7 @@ pub mod pattern;
 pub mod registry;
 pub mod retry;
 pub mod sched;
+pub mod seal;
 pub mod secrecy;
 pub mod secret;
 pub mod sign;

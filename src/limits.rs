@@ -137,6 +137,10 @@ pub const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of freshly accepted events held in memory for delivery.
 pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is encrypted anew in one commit after a change of keys, beside [`BULK_ROWS_MAX`].
+pub const RESEAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A file that holds an encryption key.
+pub const KEY_FILE_BYTES_MAX: u64 = 1024;
 /// Commands waiting for the store's writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// Bytes of events waiting for the store's writer. More than [`BATCH_BYTES_MAX`].
@@ -204,7 +208,11 @@ pub const REQUEST_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_
 pub const RESPONSE_STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A caller's own `x-request-id`.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Keys whose requests to vendors' APIs are counted at the same time.
+/// Test events that one key has sent in [`TRIALS_WINDOW_SECS`], verifications among them.
+pub const TRIALS_MAX: u32 = 60;
+/// What [`TRIALS_MAX`] is counted in.
+pub const TRIALS_WINDOW_SECS: u64 = 60;
+/// Keys whose requests are counted at the same time, for each limit.
 pub const QUOTA_KEYS_MAX: usize = 4096;
 /// Attempts at an update without `If-Match` that others keep overtaking.
 pub const UPDATE_TRIES_MAX: usize = 4;

@@ -13,6 +13,9 @@ use bytes::Bytes;
 use crate::json::{Json, Kind, Scanner, array_index, pointer_steps};
 use crate::pattern::Pattern;
 
+/// From this level on PINs and credentials are removed.
+pub const CREDENTIALS_LEVEL: u8 = 1;
+
 /// Removes something from the data of some events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -75,6 +75,7 @@ const WORDS: &[&str] = &[
     "template.rs",
     "retry.rs",
     "sign.rs",
+    "seal.rs",
     "pattern.rs",
     "model/",
     "input.rs",
@@ -103,7 +104,7 @@ fn the_words_name_no_runtime_no_file_and_no_socket() {
 /// Rooms from the bottom up. Whoever stands higher may name who stands lower.
 const FLOORS: &[&[&str]] = &[
     &["limits", "time", "secret"],
-    &["id", "json", "sign"],
+    &["id", "json", "sign", "seal"],
     &["template", "input", "model", "pattern", "retry", "secrecy", "filter", "dialect"],
     &["registry", "sched"],
     &["auth"],

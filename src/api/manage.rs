@@ -44,9 +44,7 @@ pub(super) async fn create(
     refusal.add(check_organization(call, &settings));
     refusal.add(check_scope(call, &settings));
     refusal.into_result()?;
-    if let Some(role) = role_needed(&settings, None) {
-        call.require(role)?;
-    }
+    check_secrecy(call, &settings, None)?;
     let secret = match draft.secret {
         WantedSecret::Unsaid => dialect.generate_secret(&random()?),
         WantedSecret::Unsigned => None,
@@ -198,10 +196,14 @@ fn check_update(call: &Call, draft: &Draft, mut refusal: Refusal, current: &Subs
     if is_enabling && expiry.is_some_and(|at| at <= call.now()) {
         return Err(Problem::from(ChangeError::Expired));
     }
-    if let Some(role) = role_needed(&draft.settings, Some(&current.settings)) {
-        call.require(role)?;
-    }
-    Ok(())
+    check_secrecy(call, &draft.settings, Some(&current.settings))
+}
+
+/// Whether the caller may have so much sent.
+fn check_secrecy(call: &Call, settings: &Settings, previous: Option<&Settings>) -> Result<(), Problem> {
+    let Some(role) = role_needed(settings, previous) else { return Ok(()) };
+    let detail = format!("this needs a key with the role {role}, or a higher secrecy_level");
+    call.require(role).map_err(|problem| problem.detail(detail))
 }
 
 /// Verifies where an update enables, or changes the URL of what is enabled.

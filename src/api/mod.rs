@@ -19,6 +19,7 @@ mod openapi;
 mod organizations;
 mod publish;
 mod query;
+mod quota;
 mod replay;
 mod route;
 mod routes;
@@ -36,7 +37,7 @@ use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Miss, Problem, Request, Response, Router, Service,
+    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Method, Miss, Problem, Request, Response, Router, Service,
     StatusCode, header,
 };
 use crate::metrics::Metrics;
@@ -48,7 +49,7 @@ use query::Query;
 use route::{Access, Route};
 use vendors::Vendor;
 
-pub use vendors::Quotas;
+pub use quota::Quotas;
 
 /// What the API answers from.
 pub struct State {
@@ -64,8 +65,14 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// Where bodies of requests are held until they are answered.
     pub bodies: BodyRoom,
-    /// What keys have used of the vendors' limits.
+    /// What keys have used of the limits on their requests.
     pub quotas: Quotas,
+}
+
+/// Method and path of every route, the vendors' included: for who says of each what
+/// must hold of it, and must forget none.
+pub fn every_route() -> Vec<(Method, &'static str)> {
+    routes::table().into_iter().chain(vendors::table()).map(|route| (route.method, route.path)).collect()
 }
 
 /// The API: everything of [`routes`] and [`vendors`].

@@ -13,14 +13,15 @@ use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
 use crate::model::validate;
 use crate::model::{
-    Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, Fault, Format, LaneStats,
-    ManagedBy, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
+    Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, EventType, Fault, Format,
+    LaneStats, ManagedBy, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription,
+    TlsSettings,
 };
 use crate::pattern::Pattern;
-use crate::secret::{MASK, Secret};
+use crate::secret::{MASK, Secret, is_credential};
 use crate::time::format_duration;
 
-use super::mask::{is_credential, is_same_endpoint};
+use super::mask::is_same_endpoint;
 use super::values::{id_field, required};
 
 /// Fields that are shown and not read.
@@ -172,11 +173,23 @@ pub(super) fn default_secrecy_level(format: Format) -> u8 {
     }
 }
 
-/// The role that writing `settings` needs beside `manage`, where it needs one:
-/// a level below the stored one, or a new one's default, shows more than before.
+/// The role that writing `settings` needs beside `manage`, where it needs one: a level
+/// below the stored one, or a new one's default, shows more than before. So does a
+/// subscription in whatever format that comes to be sent a vendor's events with the
+/// credentials that the vendor's own format leaves out.
 pub(super) fn role_needed(settings: &Settings, previous: Option<&Settings>) -> Option<Role> {
     let usual = previous.map_or_else(|| default_secrecy_level(settings.format), |previous| previous.secrecy_level);
-    (settings.secrecy_level < usual).then_some(Role::Secrets)
+    let is_lower = settings.secrecy_level < usual;
+    let is_new = |named: &&EventType| {
+        shows_credentials(settings, named) && !previous.is_some_and(|previous| shows_credentials(previous, named))
+    };
+    (is_lower || dialect::catalog().iter().any(|named| is_new(&named))).then_some(Role::Secrets)
+}
+
+/// Whether credentials in events of that type are sent, which their vendor's format leaves out.
+fn shows_credentials(settings: &Settings, event_type: &EventType) -> bool {
+    settings.secrecy_level < event_type.format.map_or(0, default_secrecy_level)
+        && settings.events.iter().any(|pattern| pattern.matches(&event_type.name))
 }
 
 /// Puts stored secrets in the place of `***`, where they may stay.

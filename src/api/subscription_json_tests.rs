@@ -294,12 +294,16 @@ fn all_faults_are_told_at_once() {
 fn lowering_secrecy_needs_the_role_secrets() {
     let mut settings = example().settings;
     let stored = settings.clone();
-    for (level, over_stored, new) in [(0, true, false), (1, true, false), (2, false, false)] {
+    // It is sent events of a vendor whose own format leaves credentials out.
+    assert!(settings.events.iter().any(|pattern| pattern.matches("door.request.allowed")));
+    for (level, over_stored, new) in [(0, true, true), (1, true, false), (2, false, false)] {
         settings.secrecy_level = level;
         assert_eq!(role_needed(&settings, Some(&stored)).is_some(), over_stored, "{level}");
         assert_eq!(role_needed(&settings, None).is_some(), new, "{level}");
     }
-    settings.format = Format::Pdk;
+    settings.events = vec![Pattern::Exact("shop.closed".into())];
     settings.secrecy_level = 0;
+    assert_eq!(role_needed(&settings, None), None);
+    settings.format = Format::Pdk;
     assert_eq!(role_needed(&settings, None), Some(Role::Secrets));
 }

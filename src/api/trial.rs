@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 use super::call::{Call, random};
+use super::quota;
 
 /// Lanes of subscriptions that do not exist (yet): the upper half of the numbers,
 /// which no real lane reaches. So a trial shares no cached token with anybody.
@@ -47,6 +48,7 @@ pub(super) async fn send(
     event_type: Option<&str>,
 ) -> Result<Attempt, Problem> {
     let event = test_event(call, subscription, event_type)?;
+    quota::take_trial(call)?;
     Ok(perform(call, subscription, &event).await)
 }
 
@@ -59,6 +61,7 @@ async fn perform(call: &Call, subscription: &Arc<Subscription>, event: &Event) -
 /// success. Tells nothing of the answer's body.
 pub(super) async fn fire(call: &Call, subscription: &Arc<Subscription>) -> Result<Event, Problem> {
     let event = test_event(call, subscription, None)?;
+    quota::take_trial(call)?;
     refuse_failure(&perform(call, subscription, &event).await.outcome)?;
     Ok(event)
 }

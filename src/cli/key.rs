@@ -1,12 +1,18 @@
 //! `posthaste key new`: a token for a caller, and its digest for the configuration.
+//! `posthaste key storage`: the key that encrypts what the store holds of secrets.
 
 use std::fmt::Write;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::{Failure, output};
 use crate::auth::{NewToken, Role, new_token};
+use crate::seal::Key;
 use crate::time::Timestamp;
 
 const EXAMPLE: &str = "Example:
@@ -16,7 +22,16 @@ Roles: publish (events), read (everything but secrets), manage (change things),
 secrets (read secrets), admin (everything). A key reaches its organizations and
 all below them. The token is shown this once; the configuration holds its digest.";
 
-/// Make API keys
+const STORAGE_EXAMPLE: &str = "Example:
+  posthaste key storage /etc/posthaste/storage.key
+
+The file is new, and its owner's alone (mode 0600). Keep a copy of it apart from the
+store and its backups: without it, neither can be read. To change keys, make another,
+name it in [storage] encryption_key_file and the earlier one in
+previous_encryption_key_files, and reload or restart: everything is encrypted anew,
+and the log says when the earlier key can be taken away.";
+
+/// Make keys: tokens for callers of the API, the key that encrypts secrets in the store
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,6 +41,18 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     New(NewArgs),
+    Storage(StorageArgs),
+}
+
+/// Make a key that encrypts signing secrets, passwords, tokens and private keys in the store
+#[derive(clap::Args)]
+#[command(after_help = STORAGE_EXAMPLE)]
+struct StorageArgs {
+    /// The file to make
+    file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Make a token and the [[api_keys]] block for the configuration
@@ -51,11 +78,39 @@ struct NewArgs {
 
 /// Runs the subcommand.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let Command::New(args) = args.command;
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| Failure::failed(format!("no randomness to be had: {error}")))?;
+    let mut random = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *random).map_err(|error| Failure::failed(format!("no randomness to be had: {error}")))?;
+    match args.command {
+        Command::New(args) => make_token(&args, *random),
+        Command::Storage(args) => make_storage_key(&args, &Key::new(random)),
+    }
+}
+
+fn make_storage_key(args: &StorageArgs, key: &Key) -> Result<(), Failure> {
+    let file = args.file.display();
+    write_new(&args.file, key).map_err(|error| Failure::failed(format!("{file} cannot be made: {error}")))?;
+    // A relative path would start at the daemon's folder, not at this command's.
+    let path = std::fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
+    let block = format!("[storage]\nencryption_key_file = {}", json!(path));
+    let id = key.id().to_string();
+    if args.json {
+        return output::print(&json!({"key": id, "file": path, "toml": block}).to_string());
+    }
+    output::print(&format!(
+        "Key {id} is in {file}. Keep a copy apart from the store and its backups: without it, neither can be read.\n\n\
+         For the configuration file, then reload or restart:\n\n{block}"
+    ))
+}
+
+fn write_new(path: &Path, key: &Key) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", key.spell().expose())?;
+    file.sync_all()
+}
+
+fn make_token(args: &NewArgs, random: [u8; 32]) -> Result<(), Failure> {
     let NewToken { token, sha256 } = new_token(random);
-    let block = block(&args, &sha256);
+    let block = block(args, &sha256);
     if args.json {
         let roles: Vec<&str> = args.roles.iter().map(|role| role.as_str()).collect();
         let key = json!({

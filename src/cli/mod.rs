@@ -2,6 +2,7 @@
 //! `--json`, errors as one line that says what to do next, and ends with one of
 //! the codes of [`Exit`]. **Only here is anything printed.**
 
+mod audit;
 mod certificates;
 mod check;
 mod client;
@@ -48,6 +49,7 @@ enum Command {
     Publish(publish::Args),
     Status(status::Args),
     EventTypes(event_types::Args),
+    Audit(audit::Args),
     Key(key::Args),
     Sign(signing::SignArgs),
     Verify(signing::VerifyArgs),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Status(args) => status::run(args),
         Command::EventTypes(args) => event_types::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Key(args) => key::run(args),
         Command::Sign(args) => signing::sign(args),
         Command::Verify(args) => signing::verify(args),
@@ -167,9 +170,13 @@ mod tests {
             ("publish", false),
             ("publish --type a.b --url http://127.0.0.1:1 --socket /run/x", false),
             ("status --socket /run/x --json", true),
+            ("audit --limit 1000 --json", true),
+            ("audit --limit 0", false),
             ("key", false),
             ("key new --role publish --role read --organization acme --expires-at 2030-01-01T00:00:00Z", true),
             ("key new --role root", false),
+            ("key storage storage.key --json", true),
+            ("key storage", false),
             ("key new --expires-at tomorrow", false),
             ("sign --id msg_1", true),
             ("sign", false),

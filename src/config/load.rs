@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Config, document, environment, read};
+use super::{Config, document, environment, keys, read};
 use crate::input::Faults;
 use crate::model::Fault;
 
@@ -120,8 +121,12 @@ fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) 
     document::lay_over(&mut root, overrides.root);
     let faults = Faults::new();
     faults.extend(user.faults);
-    let config = read::config(&root, &faults);
+    let mut config = read::config(&root, &faults);
     faults.extend(check_files(&root));
+    let keyring = keys::keyring(&root, &faults);
+    if let Some(config) = &mut config {
+        config.storage.keyring = Arc::new(keyring);
+    }
 
     let place = |field: &str| {
         let mut path = field;
@@ -341,6 +346,26 @@ mod tests {
                 format!("{OPEN}tls = {{ cert_file = \"/nowhere/c\", key_file = \"/dev/null\" }}"),
                 "c.toml:3: service.tls.cert_file cannot be read",
             ),
+            (
+                format!("{OPEN}[storage]\nencryption_key_file = \"/nowhere/k\""),
+                "c.toml:4: storage.encryption_key_file cannot be read",
+            ),
+            (
+                format!("{OPEN}[storage]\nencryption_key_file = \"/dev/null\""),
+                "c.toml:4: storage.encryption_key_file can be read by everybody; run: chmod o= /dev/null",
+            ),
+            (
+                format!("{OPEN}[storage]\nprevious_encryption_key_files = [\"\"]\nsecrets_in_clear = true"),
+                "c.toml:4: storage.previous_encryption_key_files[0] must not be empty",
+            ),
+            (
+                format!("{OPEN}[storage]\nprevious_encryption_key_files = [\"/nowhere/k\"]"),
+                "c.toml:4: storage.previous_encryption_key_files must stand beside encryption_key_file",
+            ),
+            (
+                format!("{OPEN}[storage]\nencryption_key_file = \"/nowhere/k\"\nsecrets_in_clear = true"),
+                "c.toml:4: storage.encryption_key_file cannot be read",
+            ),
             (format!("{OPEN}[storage]\npath = \"\""), "c.toml:4: storage.path must not be empty"),
             (format!("{OPEN}[storage]\nmax_bytes = \"1 GB\""), "c.toml:4: storage.max_bytes must be a size"),
             (format!("{OPEN}[storage]\ncache_bytes = \"1 KiB\""), "c.toml:4: storage.cache_bytes must be from 1 MiB"),
@@ -464,7 +489,8 @@ mod tests {
             let told = told(&text, &[]);
             let first = told.first().map(String::as_str).unwrap_or_default();
             assert!(first.starts_with(wanted), "{text}\nwanted: {wanted}\n   got: {told:?}");
-            let comes_with_another = wanted.contains("another key") || wanted.contains("cannot be read");
+            let comes_with_another = ["another key", "cannot be read", "must stand beside"];
+            let comes_with_another = comes_with_another.iter().any(|part| wanted.contains(part));
             assert!(told.len() == 1 || comes_with_another, "one fault only: {told:?}");
         }
     }

@@ -3,12 +3,13 @@
 //!
 //! `document` turns TOML into a tree with line numbers, `environment` lays
 //! variables over it, `read` makes the types below of it, `load` does it all and
-//! tells every fault with its place. Limits of settings stand in `read`, beside
-//! the setting, and in `config.example.toml`.
+//! tells every fault with its place; `keys` reads the files of keys. Limits of
+//! settings stand in `read`, beside the setting, and in `config.example.toml`.
 
 mod dialects;
 mod document;
 pub mod environment;
+mod keys;
 mod load;
 mod read;
 
@@ -17,6 +18,7 @@ pub use read::parse_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +28,7 @@ pub use crate::auth::Auth;
 use crate::dialect;
 use crate::model::{Name, Ordering};
 use crate::retry::Policy;
+use crate::seal::Keyring;
 use crate::secrecy::Rule;
 
 /// Everything that can be configured, checked.
@@ -107,6 +110,8 @@ pub struct Storage {
     pub reserve_bytes: u64,
     /// Memory for pages of the store.
     pub cache_bytes: u64,
+    /// The keys that encrypt what the store holds of secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// `[delivery]`

@@ -1,9 +1,11 @@
 //! A tree to a [`Config`]: every setting's type, range and rule. The tree is the
-//! example with what the user says laid over it, so every key is there; touches no file.
+//! example with what the user says laid over it, so every key is there; touches no file
+//! (`keys` reads those of the storage from theirs).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -173,8 +175,27 @@ fn storage(fields: Fields<'_>) -> Option<Storage> {
     let bytes_max = size(&fields, "max_bytes", 0..=u64::MAX);
     let reserve_bytes = size(&fields, "reserve_bytes", 0..=u64::MAX);
     let cache_bytes = size(&fields, "cache_bytes", MIB..=1024 * 1024 * MIB);
+    let key_file = fields.string("encryption_key_file");
+    let previous = fields.strings("previous_encryption_key_files");
+    let in_clear = fields.bool("secrets_in_clear");
+    match (key_file, &previous, in_clear) {
+        (Some(""), Some(previous), Some(false)) if !previous.is_empty() => fields.fault(
+            "previous_encryption_key_files",
+            "must stand beside encryption_key_file; to decrypt what they encrypted, set secrets_in_clear = true",
+        ),
+        (Some(file), _, Some(true)) if !file.is_empty() => {
+            fields.fault("secrets_in_clear", "must not be true beside encryption_key_file");
+        }
+        _ => {}
+    }
     fields.finish();
-    Some(Storage { path: path?, bytes_max: bytes_max?, reserve_bytes: reserve_bytes?, cache_bytes: cache_bytes? })
+    Some(Storage {
+        path: path?,
+        bytes_max: bytes_max?,
+        reserve_bytes: reserve_bytes?,
+        cache_bytes: cache_bytes?,
+        keyring: Arc::default(),
+    })
 }
 
 /// A text that is not empty.

@@ -38,9 +38,13 @@ impl Dialer {
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         let deadline = later(Instant::now(), rules.options.connect_timeout);
         let connecting = async {
+            let is_name = matches!(host, Host::Domain(_));
             let resolved = self.resolve(host, port).await?;
             let open: Vec<SocketAddr> =
                 resolved.into_iter().filter(|address| may_be_dialled(*address, organization, &rules.policy)).collect();
+            if is_name && open.is_empty() {
+                return Err(nowhere());
+            }
             connect(&open, &rules.policy, deadline).await
         };
         timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(too_slow()))
@@ -53,7 +57,6 @@ impl Dialer {
             Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
             Host::Domain(name) => name.to_owned(),
         };
-        let failure = |detail: String| Failure::new(FailureCode::Dns, detail);
         let permit = self.lookups.clone().acquire_owned().await;
         // A lookup cannot be cut off. In a task of its own it keeps its permit
         // until it ends, so that a resolver that hangs cannot use up the threads.
@@ -63,12 +66,22 @@ impl Dialer {
             io::Result::Ok(found.take(RESOLVED_ADDRESSES_MAX).collect::<Vec<_>>())
         });
         match lookup.await {
-            Ok(Ok(found)) if found.is_empty() => Err(failure("the host's name has no address".to_owned())),
+            Ok(Ok(found)) if found.is_empty() => Err(nowhere()),
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(failure(format!("the host's name does not resolve: {error}"))),
-            Err(_) => Err(failure("the lookup of the host's name was cut off".to_owned())),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a host's name does not resolve");
+                Err(nowhere())
+            }
+            Err(_) => Err(Failure::new(FailureCode::Dns, "the lookup of the host's name was cut off")),
         }
     }
+}
+
+/// A name that nobody has and one that only the inside of a network has look the same
+/// from outside: whoever may write URLs must not find out which names are there. The
+/// operator's log knows.
+fn nowhere() -> Failure {
+    Failure::new(FailureCode::Dns, "the host's name has no address that may be reached")
 }
 
 /// The verdict; its reason is for the operator's log alone, because an address
@@ -86,7 +99,7 @@ pub(super) fn may_be_dialled(address: SocketAddr, organization: &str, policy: &P
 /// Tries `open` in order. A host that does not answer on its first address must
 /// not use up the time of the others, so each gets its share.
 async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Result<(TcpStream, SocketAddr), Failure> {
-    let mut failure = Failure::new(FailureCode::AddressBlocked, "the host resolves to no address that may be reached");
+    let mut failure = Failure::new(FailureCode::AddressBlocked, "the address may not be reached");
     for (index, address) in open.iter().enumerate() {
         let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;

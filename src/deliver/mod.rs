@@ -21,6 +21,7 @@ pub(crate) mod simulated;
 mod tests;
 mod tls;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -29,11 +30,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::config::{self, AllowedNetwork};
 use crate::id::Lane;
 use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
+use crate::secret;
 
 use address::Policy;
 use dial::Dialer;
@@ -111,7 +114,8 @@ pub struct Answer {
     pub status: u16,
     /// The `Retry-After` header, unread.
     pub retry_after: Option<String>,
-    /// The beginning of the body, at most [`crate::limits::RESPONSE_KEPT_BYTES_MAX`].
+    /// The beginning of the body, at most [`crate::limits::RESPONSE_KEPT_BYTES_MAX`],
+    /// without what the request was authenticated by.
     pub body: Bytes,
 }
 
@@ -245,7 +249,15 @@ impl Client {
                 return Box::pin(self.attempt_with_token(call, headers, &credentials, deadline)).await;
             }
         };
-        self.exchange(outbound(call, headers, authorization, deadline)).await
+        let reply = self.exchange(outbound(call, headers, authorization, deadline)).await?;
+        Ok(match call.authentication {
+            Authentication::Basic { user, password } => {
+                let sent = Zeroizing::new(oauth2::basic_credentials(user, password.expose()));
+                unrepeated(reply, &[&sent, password.expose()])
+            }
+            Authentication::Bearer { token } => unrepeated(reply, &[token.expose()]),
+            Authentication::None | Authentication::OAuth2 { .. } => reply,
+        })
     }
 
     /// A 401 to a token that was held may only mean that it was revoked: it is
@@ -264,6 +276,7 @@ impl Client {
             let held = self.token(credentials, errand).await?;
             let authorization = Some(oauth2::bearer(&held.token)?);
             let reply = self.exchange(outbound(call, headers.clone(), authorization, deadline)).await?;
+            let reply = unrepeated(reply, &[held.token.expose()]);
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Ok(reply);
             }
@@ -320,6 +333,15 @@ fn outbound(
             kept_bytes_max: RESPONSE_KEPT_BYTES_MAX,
             wait: RESPONSE_BODY_WAIT,
         },
+    }
+}
+
+/// What a receiver repeats of what it was sent is not kept: who may read answers may
+/// not read secrets.
+fn unrepeated(reply: Reply, sent: &[&str]) -> Reply {
+    match secret::redact(&reply.body, sent) {
+        Cow::Borrowed(_) => reply,
+        Cow::Owned(body) => Reply { body: body.into(), ..reply },
     }
 }
 

@@ -243,7 +243,12 @@ pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
 
 /// The `authorization` of a user and a password (RFC 7617, UTF-8).
 pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> {
-    authorization("Basic", &STANDARD.encode(format!("{user}:{password}")))
+    authorization("Basic", &basic_credentials(user, password))
+}
+
+/// What stands behind `Basic`.
+pub(super) fn basic_credentials(user: &str, password: &str) -> String {
+    STANDARD.encode(format!("{user}:{password}"))
 }
 
 fn authorization(scheme: &str, credentials: &str) -> Result<HeaderValue, Failure> {

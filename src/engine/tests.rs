@@ -42,6 +42,7 @@ impl World {
             cache_bytes: 1 << 20,
             retention: config.retention.clone(),
             secrecy: Vec::new(),
+            keyring: Arc::default(),
         };
         let (store, writer, notices) = Store::open(options, clock.clone(), [7; 32]).unwrap();
         let authority = rcgen::generate_simple_self_signed(vec!["nobody".to_owned()]).unwrap();

@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 use super::StoreError;
 use super::command::{Change, ChangeError, Changed, SecretChange};
 use super::query::AuditEntry;
+use super::sealed::Sealer;
 use super::settings::{self, Creation, Ended};
 use super::tables::*;
 
@@ -511,7 +512,12 @@ pub(super) fn operational(event_type: &str, subscription: &Subscription, data: J
 }
 
 /// Writes a plan's rows. The registry takes them over after the commit.
-pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn write(
+    transaction: &WriteTransaction,
+    plan: &Plan,
+    sealer: &mut Sealer<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     match &plan.row {
         Row::Organization(it) => {
             let record = settings::write_organization(it)?;
@@ -535,7 +541,7 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
             transaction.open_table(EVENT_TYPE)?.remove(name.as_ref())?;
         }
         Row::Subscription(it) => {
-            let record = settings::write_subscription(it)?;
+            let record = settings::write_subscription(it, sealer)?;
             transaction.open_table(SUBSCRIPTION)?.insert(it.number.0, record.as_slice())?;
         }
         Row::NoSubscription(it) => {
@@ -548,7 +554,7 @@ pub(super) fn write(transaction: &WriteTransaction, plan: &Plan, now: Timestamp)
         }
     }
     if let Some((key, creation)) = &plan.creation {
-        let record = settings::write_creation(creation)?;
+        let record = settings::write_creation(key, creation, sealer)?;
         transaction.open_table(CREATION)?.insert(key.as_slice(), record.as_slice())?;
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
 //! - `count.rs` what is counted over everything.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
+//! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
@@ -26,6 +27,7 @@ mod queue;
 mod read;
 mod records;
 mod schema;
+mod sealed;
 mod settings;
 mod shared;
 #[cfg(test)]
@@ -51,6 +53,7 @@ use crate::model::{
     Attempt, Delivery, Event, Head, Key, LaneStats, Name, NewEvent, Settlement, Subscription, TerminalState,
 };
 use crate::registry::Registry;
+use crate::seal::{KeyId, Keyring};
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
@@ -77,6 +80,8 @@ pub struct Options {
     pub retention: Retention,
     /// What secrecy levels remove: filters see what is left.
     pub secrecy: Vec<Rule>,
+    /// The keys of what holds secrets.
+    pub keyring: Arc<Keyring>,
 }
 
 /// The database's file in its folder.
@@ -122,6 +127,12 @@ pub enum StoreError {
     /// A record is not what this program writes.
     #[error("a record {0}")]
     Record(&'static str),
+    /// A record is encrypted under a key that is not configured.
+    #[error(
+        "it holds secrets that are encrypted under key {0}, which is not configured: name its file in \
+         storage.encryption_key_file, or in storage.previous_encryption_key_files beside a new one"
+    )]
+    UnknownKey(KeyId),
 }
 
 macro_rules! from_redb {
@@ -147,7 +158,7 @@ impl StoreError {
         match self {
             StoreError::Commit(_) => WriteError::OutcomeUnknown,
             StoreError::Database(error) if is_disk_full(error) => WriteError::StorageFull,
-            StoreError::Database(_) | StoreError::Record(_) => WriteError::Unavailable,
+            StoreError::Database(_) | StoreError::Record(_) | StoreError::UnknownKey(_) => WriteError::Unavailable,
         }
     }
 }
@@ -276,6 +287,7 @@ impl Store {
         if !is_clean {
             writer.was_counted_anew();
         }
+        writer.reseal_all(&database)?;
         shared.put_database(Some(Arc::new(database)));
         let nudged = Arc::downgrade(&shared);
         shared.clock.on_set(move || {
@@ -290,11 +302,30 @@ impl Store {
     /// SHA-256 of the request, while a repetition is known. Blocking.
     pub fn created_by(&self, organization: &str, key: &str) -> Result<Option<(SubscriptionId, [u8; 32])>, ReadError> {
         let now = self.shared.clock.now();
-        let created = self.shared.read(|database| read::creation(database, organization, key, now))?;
+        let keyring = self.shared.keyring();
+        let created = self.shared.read(|database| read::creation(database, organization, key, &keyring, now))?;
         Ok(created.map(|first| (first.id, first.content)))
     }
 
-    /// Takes new limits, retention and rules over.
+    /// Whether these keys may take the place of those in force: every row can still be
+    /// read that may have been written under them.
+    ///
+    /// # Errors
+    /// With a key that is missing.
+    pub fn check_keys(&self, keyring: &Keyring) -> Result<(), StoreError> {
+        let in_force = self.shared.keyring();
+        let sealed_under = *self.shared.sealed_under.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_done = sealed_under == Some(in_force.current());
+        let needed: Vec<KeyId> =
+            if is_done { in_force.current().into_iter().collect() } else { in_force.ids().collect() };
+        match needed.into_iter().find(|needed| keyring.ids().all(|id| id != *needed)) {
+            Some(missing) => Err(StoreError::UnknownKey(missing)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes new limits, retention, rules and keys over: the latter only after
+    /// [`Store::check_keys`].
     pub fn reconfigure(&self, options: Options) {
         *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options.secrecy.clone());
         *self.shared.options.write().unwrap_or_else(PoisonError::into_inner) = options;

@@ -7,6 +7,7 @@ use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::{BACKLOG_BYTES_MAX, PAGE_DATA_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, Delivery, DeliveryState, Event, Head, Key, Name, TerminalState};
 use crate::pattern::Pattern;
+use crate::seal::Keyring;
 use crate::time::Timestamp;
 
 use super::hot::{Standing, standing};
@@ -173,6 +174,7 @@ pub(super) fn creation(
     database: &Database,
     organization: &str,
     key: &str,
+    keyring: &Keyring,
     now: Timestamp,
 ) -> Result<Option<settings::Creation>, StoreError> {
     let transaction = database.begin_read()?;
@@ -180,9 +182,9 @@ pub(super) fn creation(
     let keyed_at = newest.map_or(now, |newest| newest.max(now));
     let creations = transaction.open_table(CREATION)?;
     for day in idempotency_days(keyed_at) {
-        let row = idempotency_key(day, organization, KeyKind::Given, key);
-        let Some(row) = creations.get(row.as_slice())? else { continue };
-        let first = passed_over(settings::read_creation(row.value()), "an idempotency key")?;
+        let place = idempotency_key(day, organization, KeyKind::Given, key);
+        let Some(row) = creations.get(place.as_slice())? else { continue };
+        let first = passed_over(settings::read_creation(&place, row.value(), keyring), "an idempotency key")?;
         // The key may have been used anew since an earlier use was forgotten.
         if let Some(first) = first.filter(|first| first.is_known(keyed_at)) {
             return Ok(Some(first));

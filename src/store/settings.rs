@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
@@ -16,10 +17,12 @@ use crate::model::{
     Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
+use crate::seal::Keyring;
 use crate::secret::{MASK, Secret};
 use crate::time::Timestamp;
 
 use super::StoreError;
+use super::sealed::{self, Sealer};
 
 fn write(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(record).map_err(|_| StoreError::Record("cannot be written"))
@@ -386,9 +389,9 @@ impl SettingsRecord {
     }
 }
 
-pub(super) fn write_subscription(it: &Subscription) -> Result<Vec<u8>, StoreError> {
+pub(super) fn write_subscription(it: &Subscription, sealer: &mut Sealer<'_>) -> Result<Vec<u8>, StoreError> {
     let reason = it.status_reason.as_ref();
-    write(&SubscriptionRecord {
+    let record = Zeroizing::new(write(&SubscriptionRecord {
         id: it.id.0,
         settings: settings_record(&it.settings),
         secrets: it
@@ -407,11 +410,12 @@ pub(super) fn write_subscription(it: &Subscription) -> Result<Vec<u8>, StoreErro
         updated_at_ms: it.updated_at.as_millis(),
         created_by: it.created_by.clone(),
         managed_by: it.managed_by.as_str().to_owned(),
-    })
+    })?);
+    sealer.subscription(it.number, &record)
 }
 
-pub(super) fn read_subscription(number: Lane, bytes: &[u8]) -> Result<Subscription, StoreError> {
-    let record: SubscriptionRecord = read(bytes)?;
+pub(super) fn read_subscription(number: Lane, row: &[u8], keyring: &Keyring) -> Result<Subscription, StoreError> {
+    let record: SubscriptionRecord = read(&sealed::open_subscription(keyring, number, row)?)?;
     let status_reason = match record.status_reason {
         Some((code, at_ms, detail)) => Some((named(&code, StatusReason::from_name)?, at(at_ms), detail)),
         None => None,
@@ -502,13 +506,14 @@ impl Creation {
     }
 }
 
-pub(super) fn write_creation(it: &Creation) -> Result<Vec<u8>, StoreError> {
+pub(super) fn write_creation(key: &[u8], it: &Creation, sealer: &mut Sealer<'_>) -> Result<Vec<u8>, StoreError> {
     let content = it.content.iter().map(|byte| format!("{byte:02x}")).collect();
-    write(&CreationRecord { id: it.id.0, content, created_at_ms: it.created_at.as_millis() })
+    let record = write(&CreationRecord { id: it.id.0, content, created_at_ms: it.created_at.as_millis() })?;
+    sealer.creation(key, &record)
 }
 
-pub(super) fn read_creation(bytes: &[u8]) -> Result<Creation, StoreError> {
-    let record: CreationRecord = read(bytes)?;
+pub(super) fn read_creation(key: &[u8], row: &[u8], keyring: &Keyring) -> Result<Creation, StoreError> {
+    let record: CreationRecord = read(&sealed::open_creation(keyring, key, row)?)?;
     let mut content = [0; 32];
     for (at, byte) in content.iter_mut().enumerate() {
         let digits = record.content.get(2 * at..2 * at + 2).ok_or(StoreError::Record("cannot be read"))?;

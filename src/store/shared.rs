@@ -12,6 +12,7 @@ use crate::config::Retention;
 use crate::id::{Lane, SubscriptionId};
 use crate::model::{DEFAULT_ORGANIZATION, LaneStats, Name, Organization};
 use crate::registry::Registry;
+use crate::seal::{KeyId, Keyring};
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
@@ -32,6 +33,9 @@ pub(super) enum Room {
     Enough,
 }
 
+/// A key, or none: in clear.
+pub(super) type SealedUnder = Option<KeyId>;
+
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) file: PathBuf,
@@ -47,6 +51,8 @@ pub(super) struct Shared {
     pub(super) counts: Mutex<Counts>,
     pub(super) is_full: AtomicBool,
     pub(super) has_failed: AtomicBool,
+    /// Under which key every row is sealed that holds secrets, where that is known.
+    pub(super) sealed_under: Mutex<Option<SealedUnder>>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -66,6 +72,7 @@ impl Shared {
             counts: Mutex::new(Counts::default()),
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
+            sealed_under: Mutex::new(None),
             queue: Queue::new(),
         }
     }
@@ -105,6 +112,10 @@ impl Shared {
 
     pub(super) fn rules(&self) -> Arc<Vec<Rule>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).keyring.clone()
     }
 
     pub(super) fn retention(&self) -> Retention {
@@ -160,6 +171,7 @@ impl Shared {
     /// where `needs_count` says so.
     pub(super) fn load(&self, database: &Database, needs_count: impl Fn(Lane) -> bool) -> Result<(), StoreError> {
         let transaction = database.begin_read()?;
+        let keyring = self.keyring();
         let mut registry = Registry::with_catalog();
         for row in transaction.open_table(tables::ORGANIZATION)?.iter()? {
             let (key, value) = row?;
@@ -203,7 +215,7 @@ impl Shared {
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;
             let lane = Lane(key.value());
-            let read = settings::read_subscription(lane, value.value());
+            let read = settings::read_subscription(lane, value.value(), &keyring);
             let Some(subscription) = passed_over(read, format_args!("subscription {lane}"))? else { continue };
             registry.put_subscription(Arc::new(subscription));
             let known = match (in_memory.get(&lane), stats.get(lane.0)?) {

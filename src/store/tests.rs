@@ -8,6 +8,7 @@ mod faults;
 mod images;
 mod order;
 mod retention;
+mod sealed;
 mod space;
 mod versions;
 
@@ -43,7 +44,15 @@ struct World {
 
 fn options(path: PathBuf) -> Options {
     let retention = Retention { delivered: DAY * 7, failed: DAY * 30, unmatched: DAY * 3, audit: DAY * 365 };
-    Options { path, bytes_max: 0, reserve_bytes: 0, cache_bytes: 1 << 20, retention, secrecy: Vec::new() }
+    Options {
+        path,
+        bytes_max: 0,
+        reserve_bytes: 0,
+        cache_bytes: 1 << 20,
+        retention,
+        secrecy: Vec::new(),
+        keyring: Arc::default(),
+    }
 }
 
 impl World {

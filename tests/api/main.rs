@@ -5,12 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod auth;
 mod deliveries;
 mod event_types;
 mod events;
 mod http_rules;
 mod lists;
+mod matrix;
 mod openapi;
 mod organizations;
 mod publishing;

@@ -155,7 +155,7 @@ async fn a_reload_changes_retries_and_networks() {
     assert!(daemon.reload(&text("1m", "")));
     let third = daemon.deliver(&subscription, "door.opened", json!(4)).await;
     let shown = daemon.attempted(&third, 1).await;
-    assert_eq!(shown["attempts_kept"][0]["outcome"]["code"], "address_blocked");
+    assert_eq!(shown["attempts_kept"][0]["outcome"]["code"], "dns");
     assert_eq!(receiver.total(), 3);
 }
 

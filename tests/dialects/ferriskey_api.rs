@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{Daemon, Receiver, Reply};
-use crate::{daemon, verify_ferriskey};
+use crate::{call_as, daemon, daemon_with_keys, key, verify_ferriskey};
 
 const ON: &str = "[dialects.ferriskey]\nenabled = true\n";
 const ALL: &str = "/ferriskey/realms/master/webhooks";
@@ -144,6 +144,33 @@ async fn keys_reach_their_realms_and_do_what_their_roles_say() {
     with("admin", "POST", ALL, body).await.expect(200);
     with("reader", "GET", ALL, Value::Null).await.expect(200);
     assert_eq!(with("foreign", "GET", ALL, Value::Null).await.expect(404)["code"], "E_NOT_FOUND");
+}
+
+/// Whoever could read webhooks was shown their credentials, whatever the key's roles.
+#[tokio::test]
+async fn credentials_in_headers_are_for_who_may_see_secrets() {
+    let keys = [
+        key("all", &["admin"], &["*"]),
+        key("reader", &["read", "manage"], &["*"]),
+        key("secrets", &["read", "secrets"], &["*"]),
+    ];
+    let daemon = daemon_with_keys(ON, &keys).await;
+    call_as(&daemon, "all", "PUT", "/v1/organizations/master", json!({})).await.expect(201);
+    let headers = json!({"Authorization": "Bearer x", "X-Tenant": "acme"});
+    let body = json!({"endpoint": "https://a.example/", "subscribers": ["user.created"], "headers": headers});
+    let made = call_as(&daemon, "all", "POST", ALL, body.clone()).await.expect(200)["data"].clone();
+    let masked = json!({"Authorization": "***", "X-Tenant": "acme"});
+    for (caller, shown) in [("reader", &masked), ("secrets", &headers)] {
+        let one = call_as(&daemon, caller, "GET", &path(&made), Value::Null).await.expect(200);
+        let all = call_as(&daemon, caller, "GET", ALL, Value::Null).await.expect(200);
+        assert_eq!((&one["headers"], &all["data"][0]["headers"]), (shown, shown), "{caller}");
+    }
+    // What was read can be written back to the same place, and keeps what it is.
+    let back = |url: &str| json!({"endpoint": url, "subscribers": ["user.created"], "headers": masked});
+    call_as(&daemon, "reader", "PUT", &path(&made), back("https://a.example/b")).await.expect(200);
+    call_as(&daemon, "reader", "PUT", &path(&made), back("https://thief.example/")).await.expect(422);
+    let one = call_as(&daemon, "secrets", "GET", &path(&made), Value::Null).await.expect(200);
+    assert_eq!((&one["headers"], &one["endpoint"]), (&headers, &json!("https://a.example/b")));
 }
 
 #[tokio::test]

@@ -141,6 +141,11 @@ async fn the_command_line_publishes_tells_signs_and_verifies() {
     let output = run(&[&["event-types", "--format", "nonsense"][..], &called].concat()).await;
     assert_eq!(output.status.code(), Some(4), "{output:?}");
 
+    let output = run(&[&["audit", "--limit", "1", "--json"][..], &called].concat()).await;
+    let entries: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((entries.as_array().map(Vec::len), &entries[0]["action"]), (Some(1), &json!("subscription.create")));
+    assert!(text(&run(&[&["audit"][..], &called].concat()).await.stdout).contains("  subscription.create  "));
+
     // What arrived verifies by hand, and not with a byte changed.
     let secret_file = home.path("secret");
     std::fs::write(&secret_file, subscription["secret"].as_str().expect("a secret")).expect("written");

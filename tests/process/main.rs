@@ -1,7 +1,7 @@
 //! The real binary: killed, stopped, told to reload, held wrong.
 //!
 //! - `daemon`: a daemon as a child process; `line`: the command line and what it
-//!   refuses; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
+//!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
 //!   `listeners`: TLS and Unix sockets; `silence`: what is never written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,6 +10,7 @@ mod support;
 
 mod crash;
 mod daemon;
+mod keys;
 mod line;
 mod listeners;
 mod load;

@@ -16,9 +16,10 @@ use crate::store::command::Change;
 
 use super::super::call::{Call, not_found};
 use super::super::manage;
+use super::super::quota::{Quota, within};
 use super::super::route::{Kind, Parameter, Route};
 use super::super::subscription_json::{Draft, Refusal};
-use super::quota::{Quota, within};
+
 use super::{Vendor, is_https, listed, organization_of_call, parse_translated, route, shown, told};
 
 /// See [`Vendor`].

@@ -10,7 +10,7 @@ use crate::input::{Faults, Fields};
 use crate::limits::NAME_CHARS_MAX;
 use crate::model::{Fault, Format, Name, Settings, Subscription};
 use crate::pattern::Pattern;
-use crate::secret::{MASK, Secret};
+use crate::secret::{MASK, Secret, is_credential};
 use crate::store::command::Change;
 
 use super::super::call::{Call, not_found};
@@ -144,8 +144,12 @@ fn read_subscribers(call: &Call, fields: &Fields<'_>) -> Vec<Pattern> {
 }
 
 fn show(call: &Call, subscription: &Subscription) -> Value {
-    let hides = call.state.config.current().dialects.ferriskey_hides_headers;
-    let shown = |(name, value): &(String, String)| (name.clone(), json!(if hides { MASK } else { value }));
+    let hides_all = call.state.config.current().dialects.ferriskey_hides_headers;
+    let may_see = call.caller.may(Role::Secrets);
+    let shown = |(name, value): &(String, String)| {
+        let is_hidden = hides_all || !may_see && is_credential(name, value);
+        (name.clone(), json!(if is_hidden { MASK } else { value }))
+    };
     let headers = subscription.settings.headers.iter().map(shown).collect();
     webhook(subscription, call.state.store.stats(subscription.number).last_triggered_at, Some(headers))
 }

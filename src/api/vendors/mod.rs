@@ -9,9 +9,6 @@ mod blynk;
 mod ferriskey;
 mod pdk;
 mod peridio;
-mod quota;
-
-pub use quota::Quotas;
 
 use std::sync::Arc;
 
@@ -22,9 +19,10 @@ use crate::dialect::{ApiOptions, Options};
 use crate::http::{Method, Problem, Response};
 use crate::input::Faults;
 use crate::model::{Authentication, DEFAULT_ORGANIZATION, Fault, Format, LaneStats, Name, Settings, Subscription};
+use crate::secret::is_credential;
 
 use super::call::{Call, not_found};
-use super::mask::{is_credential, is_same_endpoint};
+use super::mask::is_same_endpoint;
 use super::route::{Accepted, Access, Handler, Parameter, Route};
 use super::subscription_json::{Draft, Refusal, parse, show};
 

@@ -16,10 +16,11 @@ use crate::secret::{MASK, Secret};
 use crate::store::command::Change;
 
 use super::super::call::{Call, not_found};
+use super::super::quota::{Quota, within};
 use super::super::route::Route;
 use super::super::subscription_json::{Draft, Refusal, WantedSecret};
 use super::super::{manage, no_content, no_store};
-use super::quota::{Quota, within};
+
 use super::{Vendor, found, is_https, listed, organization_of_path, parse_translated, route, shown, told};
 
 /// See [`Vendor`].

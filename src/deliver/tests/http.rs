@@ -288,13 +288,26 @@ async fn a_blocked_address_is_never_dialled_however_it_is_spelled() {
     for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"] {
         let url = format!("http://{host}:{port}/");
         let failure = Sending::to(&url).by(&client_of(options(&[]))).await.expect_err(host);
-        assert_eq!(failure.code, FailureCode::AddressBlocked, "{host}");
-        assert_eq!(failure.detail, "the host resolves to no address that may be reached", "{host}");
+        let (code, detail) = match host {
+            "localhost" => (FailureCode::Dns, "the host's name has no address that may be reached"),
+            _ => (FailureCode::AddressBlocked, "the address may not be reached"),
+        };
+        assert_eq!((failure.code, failure.detail.as_str()), (code, detail), "{host}");
     }
     assert_eq!(receiver.connections(), 0);
     for host in ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"] {
         assert_eq!(status(Sending::to(&format!("http://{host}:{port}/")).by(&client()).await), 200, "{host}");
     }
+}
+
+/// A name that resolved to a private address was told apart from one that is not there:
+/// whoever may write URLs could list the names of the network inside.
+#[tokio::test]
+async fn a_name_that_is_inside_looks_like_one_that_is_not_there() {
+    let client = client_of(options(&[]));
+    let inside = Sending::to("http://localhost:1/").by(&client).await.expect_err("it is inside");
+    let nowhere = Sending::to("http://nonexistent.invalid:1/").by(&client).await.expect_err("it is nowhere");
+    assert_eq!(inside, nowhere);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::store::command::*;
 use crate::store::hot::Hot;
 use crate::store::job::JobKind;
 use crate::store::query::AuditEntry;
+use crate::store::sealed::Sealer;
 use crate::store::tables::{AUDIT, CREATION, JOB, KeyKind, idempotency_days, idempotency_key};
 use crate::store::{Notice, Room, StoreError, passed_over, schema, settings};
 
@@ -51,9 +52,10 @@ impl Writer {
             if let Some((key, _)) = idempotency {
                 let creations = transaction.open_table(CREATION)?;
                 for day in idempotency_days(keyed_at) {
-                    let row = idempotency_key(day, &settings.organization, KeyKind::Given, key);
-                    let Some(row) = creations.get(row.as_slice())? else { continue };
-                    creation = passed_over(settings::read_creation(row.value()), "an idempotency key")?.or(creation);
+                    let place = idempotency_key(day, &settings.organization, KeyKind::Given, key);
+                    let Some(row) = creations.get(place.as_slice())? else { continue };
+                    let first = settings::read_creation(&place, row.value(), &self.keyring);
+                    creation = passed_over(first, "an idempotency key")?.or(creation);
                 }
             }
         }
@@ -74,7 +76,8 @@ impl Writer {
             transaction.abort()?;
             return Ok(Ok(plan.changed));
         }
-        change::write(&transaction, &plan, now)?;
+        let mut sealer = Sealer { keyring: &self.keyring, random: &mut self.random };
+        change::write(&transaction, &plan, &mut sealer, now)?;
         self.put_audit(&transaction, &plan.audit(self.next_audit, now, actor))?;
         let mut effects = Effects::default();
         if !plan.events.is_empty() {

@@ -10,12 +10,14 @@
 //! are refused and outcomes wait in memory.
 //!
 //! - `group.rs` what shares a commit, `configured.rs` what does not, `bulk.rs` what
-//!   takes many; `effects.rs` what follows once a commit has returned.
+//!   takes many; `reseal.rs` what is encrypted anew; `effects.rs` what follows once a
+//!   commit has returned.
 
 mod bulk;
 mod configured;
 mod effects;
 mod group;
+mod reseal;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -35,9 +37,12 @@ use super::command::*;
 use super::job::{Job, JobKind};
 use super::records::encode_stats;
 use super::tables::*;
+use crate::seal::Keyring;
+
 use super::{Notice, OpenError, Room, Settle, Shared, StoreError, passed_over, purge, schema};
 
 use effects::Effects;
+use reseal::Resealing;
 
 /// Something for the writer to do.
 pub(in crate::store) enum Command {
@@ -98,6 +103,10 @@ pub(in crate::store) struct Writer {
     reopened_at: Timestamp,
     /// Lanes whose rows a commit that failed may have changed.
     in_doubt: HashSet<Lane>,
+    /// The keys of this turn.
+    keyring: Arc<Keyring>,
+    /// Work that a change of keys makes.
+    resealing: Option<Resealing>,
 }
 
 impl Writer {
@@ -107,6 +116,8 @@ impl Writer {
         random: StdRng,
     ) -> Writer {
         Writer {
+            keyring: shared.keyring(),
+            resealing: Some(Resealing::new()),
             shared,
             notices,
             minter: Minter::after(None),
@@ -180,6 +191,7 @@ impl Writer {
             return !is_last;
         }
         self.look_at_space();
+        self.take_keys();
         self.work(outcomes, batch.commands);
         self.housekeep();
         let is_over = is_last && self.unsettled.is_empty();
@@ -192,7 +204,7 @@ impl Writer {
     pub(in crate::store) fn patience(&self) -> Duration {
         if self.shared.database().is_none() {
             REOPEN_EVERY
-        } else if !self.jobs.is_empty() || self.purge_goes_on {
+        } else if !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() {
             Duration::ZERO
         } else if !self.dirty.is_empty() {
             FLUSH_EVERY
@@ -263,6 +275,9 @@ impl Writer {
         let Some(database) = self.shared.database() else { return };
         self.step_job(database.clone());
         if self.shared.database().is_none() {
+            return;
+        }
+        if !self.reseal_turn(database.clone()) {
             return;
         }
         let now = self.now();
@@ -401,7 +416,7 @@ impl Writer {
     /// an I/O error, and opened anew. A record that cannot be written or read is no
     /// such error. Answers what to tell whoever waited.
     fn broke(&mut self, database: Arc<Database>, error: &StoreError) -> WriteError {
-        if let StoreError::Record(_) = error {
+        if let StoreError::Record(_) | StoreError::UnknownKey(_) = error {
             tracing::error!(%error, "a write was given up");
             return error.to_publisher();
         }

@@ -21,6 +21,7 @@ fn writer(folder: &std::path::Path, clock: &Clock) -> (Store, Writer, tokio::syn
         cache_bytes: 1 << 20,
         retention: Retention { delivered: day, failed: day, unmatched: day, audit: day },
         secrecy: Vec::new(),
+        keyring: Arc::default(),
     };
     let (store, thread, _) = Store::open(options, clock.clone(), [7; 32]).unwrap();
     store.close();

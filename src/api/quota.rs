@@ -1,4 +1,5 @@
-//! How many requests a key may make of a vendor's API. Windows are fixed, and begin
+//! How many requests a key may make of a vendor's API, and how many test events it
+//! may have sent by any. Windows are fixed, and begin
 //! with the clock's own seconds, so that callers can be told when the next one does.
 //! What is counted here is kept in memory alone: a reload keeps it, a restart does not.
 
@@ -6,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::http::{Code, HeaderMap, HeaderName, HeaderValue, Problem, Response};
-use crate::limits::QUOTA_KEYS_MAX;
+use crate::limits::{QUOTA_KEYS_MAX, TRIALS_MAX, TRIALS_WINDOW_SECS};
 use crate::time::Timestamp;
 
-use super::super::call::Call;
+use super::call::Call;
 
 /// At most so many requests in each window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,30 @@ impl Standing {
     }
 }
 
+/// Counts a request of the call's key against all of `quotas`. `Err`: one of them is
+/// used up.
+fn take(quotas: &[Quota], call: &Call) -> Result<Option<Standing>, Problem> {
+    let now = call.now();
+    let taken = {
+        let mut counters = call.state.quotas.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.take(&call.caller.name, quotas, now)
+    };
+    taken.map_err(|standing| {
+        let wait = u16::try_from(standing.resets_at.saturating_sub(now.as_secs())).unwrap_or(u16::MAX);
+        let detail = format!("the key has made its {} requests; try again later", standing.requests_max);
+        standing.tell_in(Problem::new(Code::TooManyRequests).detail(detail).retry_after(wait))
+    })
+}
+
+/// Test events of one key, verifications among them. What dials wherever a caller says
+/// must not be a way to look around in networks, nor to hit somebody.
+const TRIALS: Quota = Quota { name: "test events", requests_max: TRIALS_MAX, window_secs: TRIALS_WINDOW_SECS };
+
+/// Refuses a key that has had its test events.
+pub(super) fn take_trial(call: &Call) -> Result<(), Problem> {
+    take(&[TRIALS], call).map(drop)
+}
+
 /// Has `handler` answer the call where its key has something left of every one of
 /// `quotas`, and says in every answer how much is left.
 pub(super) async fn within<F: Future<Output = Result<Response, Problem>>>(
@@ -112,19 +137,9 @@ pub(super) async fn within<F: Future<Output = Result<Response, Problem>>>(
     call: Call,
     handler: impl FnOnce(Call) -> F,
 ) -> Result<Response, Problem> {
-    let now = call.now();
-    let taken = {
-        let mut counters = call.state.quotas.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.take(&call.caller.name, quotas, now)
-    };
-    match taken {
-        Err(standing) => {
-            let wait = u16::try_from(standing.resets_at.saturating_sub(now.as_secs())).unwrap_or(u16::MAX);
-            let detail = format!("the key has made its {} requests; try again later", standing.requests_max);
-            Err(standing.tell_in(Problem::new(Code::TooManyRequests).detail(detail).retry_after(wait)))
-        }
-        Ok(None) => handler(call).await,
-        Ok(Some(standing)) => match handler(call).await {
+    match take(quotas, &call)? {
+        None => handler(call).await,
+        Some(standing) => match handler(call).await {
             Ok(mut response) => {
                 standing.tell(response.headers_mut());
                 Ok(response)
