@@ -294,6 +294,7 @@ fn store_options(config: &Config) -> store::Options {
         bytes_max: config.storage.bytes_max,
         reserve_bytes: config.storage.reserve_bytes,
         cache_bytes: config.storage.cache_bytes,
+        compact_above_bytes: config.storage.compact_above_bytes,
         retention: config.retention.clone(),
         secrecy: config.secrecy.clone(),
     }

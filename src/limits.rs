@@ -82,6 +82,8 @@ pub const PAGE_SCAN_MAX: usize = 5_000;
 /// Data of events that one page holds, but for its last event's: a page may be
 /// short and still have a next one.
 pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A store's file is compacted where less than this part of it is live: one in so many.
+pub const COMPACT_LIVE_PART: u64 = 4;
 /// Rows that bulk work changes in one commit.
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.

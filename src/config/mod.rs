@@ -107,6 +107,8 @@ pub struct Storage {
     pub reserve_bytes: u64,
     /// Memory for pages of the store.
     pub cache_bytes: u64,
+    /// From which size on a file that is mostly free is compacted at the start; 0: never.
+    pub compact_above_bytes: u64,
 }
 
 /// `[delivery]`

@@ -173,8 +173,15 @@ fn storage(fields: Fields<'_>) -> Option<Storage> {
     let bytes_max = size(&fields, "max_bytes", 0..=u64::MAX);
     let reserve_bytes = size(&fields, "reserve_bytes", 0..=u64::MAX);
     let cache_bytes = size(&fields, "cache_bytes", MIB..=1024 * 1024 * MIB);
+    let compact_above_bytes = size(&fields, "compact_above", 0..=u64::MAX);
     fields.finish();
-    Some(Storage { path: path?, bytes_max: bytes_max?, reserve_bytes: reserve_bytes?, cache_bytes: cache_bytes? })
+    Some(Storage {
+        path: path?,
+        bytes_max: bytes_max?,
+        reserve_bytes: reserve_bytes?,
+        cache_bytes: cache_bytes?,
+        compact_above_bytes: compact_above_bytes?,
+    })
 }
 
 /// A text that is not empty.

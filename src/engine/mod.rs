@@ -140,6 +140,10 @@ impl Engine {
         mut reloaded: watch::Receiver<u64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreGone> {
+        if let Some(restored_at) = self.store.held_since() {
+            tracing::warn!(%restored_at, "deliveries are held since the restore: `posthaste resume` lets them go");
+            self.step(Input::Hold(true), None);
+        }
         self.set_all_lanes();
         loop {
             let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
@@ -246,8 +250,9 @@ impl Engine {
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
                 self.set_all_lanes();
-                self.step(Input::Hold(false), None);
+                self.step(Input::Hold(self.store.held_since().is_some()), None);
             }
+            Notice::Resumed => self.step(Input::Hold(false), None),
         }
     }
 

@@ -40,6 +40,7 @@ impl World {
             bytes_max: 0,
             reserve_bytes: 0,
             cache_bytes: 1 << 20,
+            compact_above_bytes: 0,
             retention: config.retention.clone(),
             secrecy: Vec::new(),
         };

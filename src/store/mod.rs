@@ -20,6 +20,7 @@ pub mod command;
 mod count;
 mod hot;
 mod job;
+mod open;
 mod purge;
 pub mod query;
 mod queue;
@@ -60,6 +61,7 @@ use query::*;
 use shared::{Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
+pub use open::OpenError;
 pub use schema::SCHEMA_VERSION;
 
 /// What the store depends on; a reload changes all but the path and the cache.
@@ -73,6 +75,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Memory for pages.
     pub cache_bytes: u64,
+    /// From which size on a file that is mostly free is compacted at the start; 0: never.
+    pub compact_above_bytes: u64,
     /// How long ended things are kept.
     pub retention: Retention,
     /// What secrecy levels remove: filters see what is left.
@@ -81,34 +85,6 @@ pub struct Options {
 
 /// The database's file in its folder.
 pub const FILE_NAME: &str = "posthaste.redb";
-
-/// Why the store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("{0} is in use by another process; only one may run on a folder")]
-    InUse(PathBuf),
-    /// It was written by a newer program.
-    #[error("the store has version {found}, this program knows up to {known}: run the newer program")]
-    Newer {
-        /// Its version.
-        found: u32,
-        /// The newest known.
-        known: u32,
-    },
-    /// The folder cannot be made.
-    #[error("{0} cannot be created: {1}")]
-    Folder(PathBuf, std::io::Error),
-    /// The database cannot be opened.
-    #[error("{0} cannot be opened: {1}")]
-    Database(PathBuf, Box<redb::Error>),
-    /// Something in it cannot be read.
-    #[error("the store cannot be read: {0}")]
-    Content(#[from] StoreError),
-    /// The writer's thread cannot be started.
-    #[error("the writer's thread cannot be started: {0}")]
-    Thread(std::io::Error),
-}
 
 /// A fault of the store.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +109,7 @@ macro_rules! from_redb {
         })+
     };
 }
-from_redb!(StorageError, TableError, TransactionError, DatabaseError);
+from_redb!(StorageError, TableError, TransactionError, DatabaseError, CompactionError);
 
 impl From<redb::CommitError> for StoreError {
     fn from(error: redb::CommitError) -> StoreError {
@@ -212,6 +188,8 @@ pub enum Notice {
     /// Publishing to an organization, or to one below it, is refused because its share
     /// is used up; told at most once a minute of each.
     OverShare(Name),
+    /// Deliveries are no longer held.
+    Resumed,
     /// The store went down.
     Down,
     /// The store is back.
@@ -265,8 +243,14 @@ impl Store {
 
     /// Opens the database. Its writer is still to be run.
     fn start(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
-        let database = shared.open_database()?;
+        let file = shared.file.clone();
+        open::guarded(&file, || Store::prepare(shared, seed))
+    }
+
+    fn prepare(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
+        let database = open::at_start(&shared)?;
         let is_clean = schema::prepare(&database)?;
+        let database = open::compacted(database, &shared)?;
         shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
@@ -326,7 +310,8 @@ impl Store {
             delivered: counts.ended(TerminalState::Delivered),
             failed: counts.ended(TerminalState::Failed),
             cancelled: counts.ended(TerminalState::Cancelled),
-            file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
+            held_since: self.held_since(),
+            file_bytes: self.shared.file_bytes(),
             live_bytes: counts.live_bytes,
         }
     }
@@ -352,6 +337,12 @@ impl Store {
     /// Whether the store takes writes.
     pub fn is_ready(&self) -> bool {
         !self.shared.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// When the store was restored from a backup, while its deliveries are held since:
+    /// the world went on, and what was delivered after the backup would come twice.
+    pub fn held_since(&self) -> Option<Timestamp> {
+        *self.shared.held_since()
     }
 
     /// Whether publishing is refused because there is no room.
@@ -385,6 +376,12 @@ impl Store {
     pub async fn change(&self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
         let actor = actor.to_owned();
         self.ask(|reply| Command::Change { actor, change, reply }).await?
+    }
+
+    /// Lets deliveries go that are held since a restore. Answers whether they were.
+    pub async fn resume(&self, actor: &str) -> Result<bool, WriteError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Resume { actor, reply }).await?
     }
 
     /// Sends a delivery again: same id, due now, a new horizon.

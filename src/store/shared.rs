@@ -19,7 +19,7 @@ use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
 use super::writer::Command;
-use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
+use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, schema, settings, tables};
 
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) counts: Mutex<Counts>,
     pub(super) is_full: AtomicBool,
     pub(super) has_failed: AtomicBool,
+    /// When the store was restored, while its deliveries are held since.
+    pub(super) held_since: Mutex<Option<Timestamp>>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -66,6 +68,7 @@ impl Shared {
             counts: Mutex::new(Counts::default()),
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
+            held_since: Mutex::new(None),
             queue: Queue::new(),
         }
     }
@@ -93,6 +96,10 @@ impl Shared {
 
     pub(super) fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn held_since(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.held_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of the events that wait in the enabled lanes of an organization and of
@@ -136,23 +143,38 @@ impl Shared {
         of_quota.min(of_disk)
     }
 
+    /// Opens the database anew, where it had to be dropped.
     pub(super) fn open_database(&self) -> Result<Database, OpenError> {
-        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
-        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes);
-        self.create(&builder).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
-            error => OpenError::Database(self.file.clone(), Box::new(error.into())),
-        })
+        self.create(&self.builder())
     }
 
-    fn create(&self, builder: &redb::Builder) -> Result<Database, redb::DatabaseError> {
+    pub(super) fn builder(&self) -> redb::Builder {
+        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
+        let mut builder = Database::builder();
+        builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+        builder
+    }
+
+    pub(super) fn create(&self, builder: &redb::Builder) -> Result<Database, OpenError> {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return builder.create_with_backend(disk.backend());
+            let created = builder.create_with_backend(disk.backend());
+            return created.map_err(|error| OpenError::of(&self.file, error));
         }
-        builder.create(&self.file)
+        builder.create(&self.file).map_err(|error| OpenError::of(&self.file, error))
+    }
+
+    /// Size of the database's file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return disk.calmly(|| disk.bytes().len() as u64);
+        }
+        std::fs::metadata(&self.file).map_or(0, |file| file.len())
+    }
+
+    pub(super) fn compact_above_bytes(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).compact_above_bytes
     }
 
     /// Reads what is configured and what is counted. What lanes went through is read
@@ -228,6 +250,7 @@ impl Shared {
             }
             lanes.insert(lane, counted);
         }
+        *self.held_since() = schema::held_since(&transaction)?;
         *self.registry_mut() = registry;
         *self.lanes() = lanes;
         *self.counts() = Counts::load(database)?;

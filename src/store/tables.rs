@@ -1,12 +1,14 @@
 //! The tables and their keys. All keys are big endian, so that their order is
 //! the order of what they mean; keys that append are what makes a commit cheap.
 
-use redb::TableDefinition;
+use redb::{TableDefinition, Value};
 
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::Key;
 use crate::time::Timestamp;
+
+use super::StoreError;
 
 /// Small facts about the store itself: see [`super::schema`].
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -48,6 +50,36 @@ pub(super) const ORGANIZATION_BYTES: TableDefinition<&str, u64> = TableDefinitio
 pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");
 /// Who changed what.
 pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+
+/// Something that is done with every table, whatever its rows are made of.
+pub(super) trait Visitor {
+    fn visit<K: redb::Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError>;
+}
+
+/// **Every table there is**: making a store, backing it up and restoring it go
+/// through this list, so that none of them can forget one.
+pub(super) fn each(visitor: &mut impl Visitor) -> Result<(), StoreError> {
+    visitor.visit(META)?;
+    visitor.visit(EVENT)?;
+    visitor.visit(PENDING)?;
+    visitor.visit(OUTCOME)?;
+    visitor.visit(ATTEMPT)?;
+    visitor.visit(IDEMPOTENCY)?;
+    visitor.visit(REVISIT)?;
+    visitor.visit(ORGANIZATION)?;
+    visitor.visit(SOURCE)?;
+    visitor.visit(EVENT_TYPE)?;
+    visitor.visit(SUBSCRIPTION)?;
+    visitor.visit(ENDED)?;
+    visitor.visit(CREATION)?;
+    visitor.visit(STATS)?;
+    visitor.visit(ORGANIZATION_BYTES)?;
+    visitor.visit(JOB)?;
+    visitor.visit(AUDIT)
+}
 
 /// Joins parts to a key of a fixed length.
 fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {

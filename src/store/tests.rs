@@ -42,7 +42,8 @@ struct World {
 
 fn options(path: PathBuf) -> Options {
     let retention = Retention { delivered: DAY * 7, failed: DAY * 30, unmatched: DAY * 3, audit: DAY * 365 };
-    Options { path, bytes_max: 0, reserve_bytes: 0, cache_bytes: 1 << 20, retention, secrecy: Vec::new() }
+    let (bytes_max, reserve_bytes, cache_bytes, compact_above_bytes) = (0, 0, 1 << 20, 0);
+    Options { path, bytes_max, reserve_bytes, cache_bytes, compact_above_bytes, retention, secrecy: Vec::new() }
 }
 
 impl World {

@@ -26,7 +26,7 @@ use rand::rngs::StdRng;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
-use crate::id::{DeliveryId, EventId, Lane, Minter};
+use crate::id::{DeliveryId, Lane, Minter};
 use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent};
 use crate::time::Timestamp;
 
@@ -44,6 +44,7 @@ pub(in crate::store) enum Command {
     Change { actor: Actor, change: Change, reply: Reply<Result<Changed, ChangeError>> },
     Reopen { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
     Cancel { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
+    Resume { actor: Actor, reply: Reply<Result<bool, WriteError>> },
     Bulk { actor: Actor, lane: Lane, kind: JobKind, reply: Reply<Result<BulkDone, DeliveryError>> },
 }
 
@@ -131,7 +132,7 @@ impl Writer {
     /// Takes over what the database holds: newest id, jobs, the audit log's end.
     pub(in crate::store) fn resume(&mut self, database: &Database) -> Result<(), StoreError> {
         let transaction = database.begin_read()?;
-        let newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+        let newest = schema::newest_id(&transaction)?;
         if self.next_audit == 1 || newest.is_some() {
             self.minter = Minter::after(newest);
         }
@@ -218,6 +219,9 @@ impl Writer {
                     self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
                     let result = self.commit_change(&actor, change);
                     let _ = reply.send(result);
+                }
+                Command::Resume { actor, reply } => {
+                    let _ = reply.send(self.commit_resume(actor));
                 }
                 Command::Bulk { actor, lane, kind, reply } => {
                     self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
@@ -447,6 +451,7 @@ fn refuse(command: Command) {
     match command {
         Command::Accept { reply, .. } => drop(reply.send(Err(answer))),
         Command::Change { reply, .. } => drop(reply.send(Err(answer.into()))),
+        Command::Resume { reply, .. } => drop(reply.send(Err(answer))),
         Command::Reopen { reply, .. } | Command::Cancel { reply, .. } => drop(reply.send(Err(answer.into()))),
         Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
     }
