@@ -13,22 +13,27 @@
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
 
+pub mod backup;
 mod change;
 #[cfg(test)]
 mod check;
 pub mod command;
 mod count;
 mod hot;
+pub mod inspect;
 mod job;
+pub mod offline;
 mod open;
 mod purge;
 pub mod query;
 mod queue;
 mod read;
 mod records;
+pub mod restore;
 mod schema;
 mod settings;
 mod shared;
+mod stream;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod tables;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, DatabaseError};
+use redb::{Database, DatabaseError, ReadableDatabase};
 
 use crate::limits::COMPACT_LIVE_PART;
 
@@ -115,7 +115,7 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     let mut builder = shared.builder();
     builder.set_repair_callback(move |_| noted.store(true, Ordering::Relaxed));
     let mut database = shared.create(&builder)?;
-    let found = schema::look(&database)?;
+    let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
     let is_ours = found.version <= schema::SCHEMA_VERSION;
     if is_ours && !found.was_closed && !was_checked.load(Ordering::Relaxed) && !check_sums(&mut database)? {
         tracing::warn!("the store was damaged; it goes on from the commit before");

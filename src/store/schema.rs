@@ -30,7 +30,7 @@ const MIGRATIONS: [Migration; SCHEMA_VERSION as usize - 1] = [];
 /// Makes a new store, or brings an old one up to date. Answers whether it was
 /// closed cleanly, and marks it as open.
 pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
-    let found = look(database)?.version;
+    let found = look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
@@ -58,8 +58,7 @@ pub(super) struct Found {
 }
 
 /// Reads it, and changes nothing.
-pub(super) fn look(database: &Database) -> Result<Found, StoreError> {
-    let transaction = database.begin_read()?;
+pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Found { version: 0, was_closed: true }),
@@ -85,6 +84,8 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError>
 fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     struct Create<'a>(&'a WriteTransaction);
     impl Visitor for Create<'_> {
+        type Error = StoreError;
+
         fn visit<K: redb::Key + 'static, V: redb::Value + 'static>(
             &mut self,
             table: TableDefinition<'static, K, V>,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio::sync::Semaphore;
 
 use crate::config::Retention;
 use crate::id::{Lane, SubscriptionId};
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub(super) has_failed: AtomicBool,
     /// When the store was restored, while its deliveries are held since.
     pub(super) held_since: Mutex<Option<Timestamp>>,
+    /// One backup is made at a time.
+    pub(super) backups: Arc<Semaphore>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -69,6 +72,7 @@ impl Shared {
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             held_since: Mutex::new(None),
+            backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
         }
     }
@@ -168,7 +172,7 @@ impl Shared {
     pub(super) fn file_bytes(&self) -> u64 {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return disk.calmly(|| disk.bytes().len() as u64);
+            return disk.bytes().len() as u64;
         }
         std::fs::metadata(&self.file).map_or(0, |file| file.len())
     }

@@ -8,8 +8,6 @@ use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::Key;
 use crate::time::Timestamp;
 
-use super::StoreError;
-
 /// Small facts about the store itself: see [`super::schema`].
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
@@ -53,15 +51,17 @@ pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audi
 
 /// Something that is done with every table, whatever its rows are made of.
 pub(super) trait Visitor {
+    type Error;
+
     fn visit<K: redb::Key + 'static, V: Value + 'static>(
         &mut self,
         table: TableDefinition<'static, K, V>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), Self::Error>;
 }
 
 /// **Every table there is**: making a store, backing it up and restoring it go
 /// through this list, so that none of them can forget one.
-pub(super) fn each(visitor: &mut impl Visitor) -> Result<(), StoreError> {
+pub(super) fn each<V: Visitor>(visitor: &mut V) -> Result<(), V::Error> {
     visitor.visit(META)?;
     visitor.visit(EVENT)?;
     visitor.visit(PENDING)?;
@@ -125,6 +125,11 @@ pub(super) fn outcome_bounds(event: EventId) -> ([u8; 16], [u8; 16]) {
 /// A row of [`ATTEMPT`].
 pub(super) fn attempt_key(delivery: DeliveryId, number: u32) -> [u8; 20] {
     join(&[&delivery.to_key(), &number.to_be_bytes()])
+}
+
+/// The delivery in a key of [`ATTEMPT`].
+pub(super) fn attempt_delivery(key: &[u8; 20]) -> DeliveryId {
+    DeliveryId::from_key(part(key, 0))
 }
 
 /// The number in a key of [`ATTEMPT`].

@@ -6,6 +6,7 @@ mod clock;
 mod configured;
 mod faults;
 mod images;
+mod restored;
 mod retention;
 mod space;
 mod versions;

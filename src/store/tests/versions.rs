@@ -7,7 +7,7 @@ use super::*;
 const FIRST: &[u8] = include_bytes!("../../../tests/data/store-v1.redb");
 
 /// Puts into a store what the file of a version holds.
-async fn furnish(world: &mut World) {
+pub(super) async fn furnish(world: &mut World) -> Lane {
     world.store.change("test", put_organization("acme", Some(1 << 30), false)).await.unwrap();
     let lane = world.subscribe(settings()).await.number;
     let keyed = NewEvent { idempotency_key: Some("key".to_owned()), ..event(r#"{"a": 1.0}"#) };
@@ -18,6 +18,7 @@ async fn furnish(world: &mut World) {
     world.settle(lane, head(&second), Settlement::Delivered).await;
     world.settle(lane, head(&third), Settlement::Failed).await;
     world.store.reopen("test", third.id.delivery(lane)).await.unwrap();
+    lane
 }
 
 /// Run by hand where a new schema version is made: `cargo test --lib writes_the_file -- --ignored`
