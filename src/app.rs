@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,6 +23,9 @@ use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::time::Clock;
+
+/// For how long the service manager is asked to wait at a time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -232,7 +236,10 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
     if loaded.config.service.auth == Auth::None {
         tracing::warn!("auth = \"none\": whoever reaches the listeners may do everything");
     }
-    let mut app = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await?;
+    let patience = tokio::spawn(ask_for_patience());
+    let started = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await;
+    patience.abort();
+    let mut app = started?;
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -271,6 +278,15 @@ async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+/// Asks the service manager to wait on, while a large store is checked after a crash
+/// or compacted.
+async fn ask_for_patience() {
+    loop {
+        tokio::time::sleep(PATIENCE / 3).await;
+        notify(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
     }
 }
 

@@ -7,10 +7,11 @@ use crate::http::Method;
 use crate::limits::{BATCH_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
+use super::backup::BACKUP_TYPE;
 use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
-use super::{deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions};
+use super::{backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions};
 
 const ORGANIZATIONS: &str = "/v1/organizations";
 const ORGANIZATION: &str = "/v1/organizations/{id}";
@@ -171,6 +172,22 @@ fn service_routes() -> Vec<Route> {
             "Totals, subscriptions by status, the oldest pending delivery, storage",
             |call| Box::pin(health::stats(call)),
             &[(OK, "totals over everything", Shape::Json("Stats"))],
+        ),
+        get(
+            "/v1/backup",
+            Access::RoleOnAll(Admin),
+            "takeBackup",
+            "Everything, secrets too, as one stream that ends with its digest; one at a time",
+            |call| Box::pin(backup::take(call)),
+            &[(OK, "for `posthaste restore`; cut short where the connection breaks", Shape::Bytes(BACKUP_TYPE))],
+        ),
+        post(
+            "/v1/resume",
+            Access::RoleOnAll(Admin),
+            "resumeDeliveries",
+            "Lets deliveries go that are held since a restore",
+            |call| Box::pin(backup::resume(call)),
+            &[(OK, "whether they were held", Shape::Json("Resumed"))],
         ),
         get(
             "/v1/audit",
