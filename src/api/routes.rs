@@ -11,7 +11,9 @@ use super::backup::BACKUP_TYPE;
 use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
-use super::{backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions};
+use super::{
+    backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
+};
 
 const ORGANIZATIONS: &str = "/v1/organizations";
 const ORGANIZATION: &str = "/v1/organizations/{id}";

@@ -193,9 +193,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request
-            .body(Full::new(body))
-            .map_err(|_| Failure::usage("a header cannot be sent: it has control characters"))
+        request.body(Full::new(body)).map_err(|_| Failure::usage("a header cannot be sent: it has control characters"))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {

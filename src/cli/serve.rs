@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Failure, on_runtime};
-use crate::config::{Loaded, environment};
 use crate::app::{RunError, StartError};
+use crate::config::{Loaded, environment};
 use crate::{app, log};
 
 const EXAMPLE: &str = "Example:

@@ -28,9 +28,7 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
-            AnswerBody::Whole(body) => {
-                Pin::new(body).poll_frame(context).map_err(|infallible| match infallible {})
-            }
+            AnswerBody::Whole(body) => Pin::new(body).poll_frame(context).map_err(|infallible| match infallible {}),
             AnswerBody::Parts(parts) => parts.poll_recv(context).map(|part| match part {
                 Some(Some(part)) => Some(Ok(Frame::data(part))),
                 Some(None) => None,

@@ -33,9 +33,9 @@ pub mod restore;
 mod schema;
 mod settings;
 mod shared;
-mod stream;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -142,12 +142,7 @@ impl Drop for Site {
 }
 
 /// Fills the new file, and holds its index against its records.
-fn build(
-    restore: &Restore<'_>,
-    file: File,
-    path: &Path,
-    input: impl Read,
-) -> Result<(Summary, Report), RestoreError> {
+fn build(restore: &Restore<'_>, file: File, path: &Path, input: impl Read) -> Result<(Summary, Report), RestoreError> {
     let refused = |error| RestoreError::Backup(restore.from.to_owned(), error);
     let database = builder(restore.cache_bytes).create_file(file).map_err(|error| OpenError::of(path, error))?;
     let mut load = Load { database: &database, reader: Reader::new(input).map_err(refused)?, next: None, refused };

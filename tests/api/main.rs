@@ -6,6 +6,7 @@
 mod support;
 
 mod auth;
+mod backup;
 mod deliveries;
 mod event_types;
 mod events;

@@ -1,9 +1,9 @@
 //! The real binary: killed, stopped, told to reload, held wrong.
 //!
 //! - `daemon`: a daemon as a child process; `line`: the command line and what it
-//!   refuses; `signals`: stopping and reloading; `crash`: SIGKILL under `load`; `backup`:
-//!   backup, restore, damage;
-//!   `listeners`: TLS and Unix sockets; `silence`: what is never written.
+//!   refuses; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
+//!   `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`: what
+//!   is never written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]

@@ -24,11 +24,11 @@ struct Bench {
     lane: Lane,
 }
 
-fn quiet(bytes: Vec<u8>) -> Disk {
+pub(super) fn quiet(bytes: Vec<u8>) -> Disk {
     Disk::with(bytes, StdRng::seed_from_u64(7))
 }
 
-fn open_on(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
+pub(super) fn open_on(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
     Stepped::open(disk, options("/nowhere".into()), clock.clone(), [7; 32])
 }
 
@@ -39,7 +39,7 @@ fn open_compacting(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
 }
 
 /// Asks for something, lets the writer take turns and answers what came of it.
-fn ask<T>(store: &mut Stepped, request: impl Future<Output = T>) -> T {
+pub(super) fn ask<T>(store: &mut Stepped, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..20 {
@@ -473,7 +473,8 @@ fn a_flipped_byte_of_a_closed_store_is_found_by_a_check() {
                     }
                 } else {
                     let lane = bench.lane;
-                    let after = Bench { store, disk: quiet(Vec::new()), clock: clock.clone(), facts: facts.clone(), lane };
+                    let after =
+                        Bench { store, disk: quiet(Vec::new()), clock: clock.clone(), facts: facts.clone(), lane };
                     after.assert_facts(&facts);
                     store = after.store;
                 }

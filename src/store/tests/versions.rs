@@ -35,6 +35,32 @@ async fn writes_the_file_of_this_version() {
     std::fs::copy(file, kept).unwrap();
 }
 
+/// A newer program's file is named as such by whatever meets it, and stays as it is.
+#[tokio::test]
+async fn a_newer_file_is_refused_and_not_touched() {
+    let mut world = World::new();
+    furnish(&mut world).await;
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    let file = world.options.path.join(FILE_NAME);
+    {
+        let database = Database::open(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let newer = (SCHEMA_VERSION + 1).to_be_bytes();
+        transaction.open_table(tables::META).unwrap().insert("schema_version", &newer[..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let before = std::fs::read(&file).unwrap();
+    let told = format!("version {}, this program knows up to {SCHEMA_VERSION}", SCHEMA_VERSION + 1);
+    let opened = Store::open(world.options.clone(), world.clock.clone(), [8; 32]).err();
+    let checked = crate::store::offline::check(&world.options.path, 1 << 20).err();
+    for error in [opened, checked] {
+        let error = error.unwrap();
+        assert!(error.needs_people() && error.to_string().contains(&told), "{error}");
+        assert!(std::fs::read(&file).unwrap() == before, "it was written to");
+    }
+}
+
 #[tokio::test]
 async fn the_first_version_is_read() {
     let mut world = World::new();
