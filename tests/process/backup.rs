@@ -135,8 +135,8 @@ async fn a_damaged_store_ends_the_start_with_a_code_of_its_own() {
     daemon.stop().await;
     let file = home.path("store/posthaste.redb");
     let whole = std::fs::read(&file).expect("read");
-    let damage: [&dyn Fn(&mut Vec<u8>); 3] =
-        [&|bytes| bytes.truncate(5000), &|bytes| bytes[..4096].fill(0x5a), &|bytes| bytes[64..320].fill(0xff)];
+    let damage: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes.truncate(5000), |bytes| bytes[..4096].fill(0x5a), |bytes| bytes[64..320].fill(0xff)];
     for (case, spoil) in damage.iter().enumerate() {
         let mut bytes = whole.clone();
         spoil(&mut bytes);
