@@ -150,7 +150,8 @@ impl Client {
         let (_sender, connection, response) = in_time.map_err(|_| self.too_late())??;
         let (head, mut body) = response.into_parts();
         if !head.status.is_success() {
-            let body = Limited::new(body, CLIENT_ANSWER_BYTES_MAX).collect().await;
+            let body = Limited::new(body, CLIENT_ANSWER_BYTES_MAX).collect();
+            let body = tokio::time::timeout(CLIENT_TIMEOUT, body).await.map_err(|_| self.too_late())?;
             let body = body.map_err(|error| broke(&error.to_string()))?.to_bytes();
             return Answer { status: head.status, body }.accepted().map(|_| ());
         }

@@ -140,11 +140,7 @@ impl Engine {
         mut reloaded: watch::Receiver<u64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreGone> {
-        if let Some(restored_at) = self.store.held_since() {
-            tracing::warn!(%restored_at, "deliveries are held since the restore: `posthaste resume` lets them go");
-            self.step(Input::Hold(true), None);
-        }
-        self.set_all_lanes();
+        self.begin();
         loop {
             let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
             tokio::select! {
@@ -188,6 +184,15 @@ impl Engine {
             self.finished_by_us(flight, ended_at, FailureCode::Interrupted, "the daemon was stopped", false);
         }
         self.work.abort_all();
+    }
+
+    /// Takes up every lane, held where the store was restored.
+    fn begin(&mut self) {
+        if let Some(restored_at) = self.store.held_since() {
+            tracing::warn!(%restored_at, "deliveries are held since the restore: `posthaste resume` lets them go");
+            self.step(Input::Hold(true), None);
+        }
+        self.set_all_lanes();
     }
 
     /// Says of every lane how it is to run: at the start, after a reload, and when

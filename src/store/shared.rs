@@ -135,16 +135,24 @@ impl Shared {
             live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
             _ => Room::Enough,
         };
-        let of_disk = match rustix::fs::statvfs(&self.file) {
-            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
-                free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
-                _ => Room::Enough,
-            },
-            // It cannot be told: writing will.
-            Err(_) => Room::Enough,
+        let of_disk = match self.free_bytes() {
+            Some(free) if free < reserve_bytes => Room::None,
+            Some(free) if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
+            Some(_) | None => Room::Enough,
         };
         of_quota.min(of_disk)
+    }
+
+    /// What the disk has left; none: it cannot be told, and writing will.
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.file).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Whether the disk has less left than is to be left free.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let reserve_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).reserve_bytes;
+        self.free_bytes().is_some_and(|free| free < reserve_bytes)
     }
 
     /// Opens the database anew, where it had to be dropped.

@@ -4,7 +4,6 @@
 //! anew or closed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use redb::ReadableDatabase;
@@ -64,8 +63,8 @@ fn write(
         if !shared.database().is_some_and(|current| Arc::ptr_eq(&current, &database)) {
             return Err(stopped("the store went down or was closed"));
         }
-        if shared.is_full.load(Ordering::Relaxed) {
-            return Err(stopped("the storage is full, and its snapshot would keep room from being used again"));
+        if shared.is_disk_full() {
+            return Err(stopped("the disk is full, and its snapshot keeps room from being used again"));
         }
         if Instant::now() >= deadline {
             return Err(stopped("it took too long"));
