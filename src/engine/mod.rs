@@ -140,7 +140,7 @@ impl Engine {
         mut reloaded: watch::Receiver<u64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreGone> {
-        self.begin();
+        self.take_up_lanes();
         loop {
             let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
             tokio::select! {
@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// Takes up every lane, held where the store was restored.
-    fn begin(&mut self) {
+    fn take_up_lanes(&mut self) {
         if let Some(restored_at) = self.store.held_since() {
             tracing::warn!(%restored_at, "deliveries are held since the restore: `posthaste resume` lets them go");
             self.step(Input::Hold(true), None);

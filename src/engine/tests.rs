@@ -135,7 +135,7 @@ async fn what_is_held_since_a_restore_goes_on_only_when_somebody_says_so() {
     let lane = world.subscribe(Settings::sample()).await;
     world.publish().await;
     let mut world = world.restored();
-    world.engine.begin();
+    world.engine.take_up_lanes();
     world.engine.hear(Notice::Down);
     world.engine.hear(Notice::Up);
     world.publish().await;
