@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 
 use super::backup::{self, WriteBackupError};
 use super::inspect::{Fault, Report, inspect};
-use super::open::{OpenError, check_sums, guarded};
+use super::open::{OpenError, check_sums, guarded, refuse_newer};
 use super::{FILE_NAME, StoreError, schema};
 
 pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
@@ -21,6 +21,7 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 /// Opens the store of a folder, which nobody else has open.
 fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenError> {
     let file = folder.join(FILE_NAME);
+    refuse_newer(&file)?;
     let database = builder(cache_bytes).open(&file).map_err(|error| OpenError::of(&file, error))?;
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > schema::SCHEMA_VERSION {

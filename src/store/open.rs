@@ -105,11 +105,24 @@ pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError
     }
 }
 
+/// Refuses the file of a newer program before anything is written to it: redb writes
+/// when it opens one, and when it closes it. Where it cannot be looked at, as after a
+/// crash or where there is none, opening it says more.
+pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
+    let Ok(database) = redb::Builder::new().open_read_only(file) else { return Ok(()) };
+    let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
+    match found > schema::SCHEMA_VERSION {
+        true => Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION }),
+        false => Ok(()),
+    }
+}
+
 /// Opens the database for the first time in this process.
 ///
 /// redb checks the sums of all pages after a crash. Where the process ended by a
 /// panic it may have closed the file in order, and would not look: then it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
+    refuse_newer(&shared.file)?;
     let was_checked = Arc::new(AtomicBool::new(false));
     let noted = was_checked.clone();
     let mut builder = shared.builder();
