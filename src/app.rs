@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,6 +23,9 @@ use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::time::Clock;
+
+/// For how long the service manager is asked to wait at a time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +246,10 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
              subscriptions lie in clear in the store; make a key with `posthaste key storage FILE`"
         );
     }
-    let mut app = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await?;
+    let patience = tokio::spawn(ask_for_patience());
+    let started = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await;
+    patience.abort();
+    let mut app = started?;
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -284,6 +291,15 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
+/// Asks the service manager to wait on, while a large store is checked after a crash
+/// or compacted.
+async fn ask_for_patience() {
+    loop {
+        tokio::time::sleep(PATIENCE / 3).await;
+        notify(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
+    }
+}
+
 async fn first_ended(servers: &mut [JoinHandle<()>]) {
     std::future::poll_fn(|context| {
         let ended = servers.iter_mut().any(|server| std::pin::Pin::new(server).poll(context).is_ready());
@@ -304,6 +320,7 @@ fn store_options(config: &Config) -> store::Options {
         bytes_max: config.storage.bytes_max,
         reserve_bytes: config.storage.reserve_bytes,
         cache_bytes: config.storage.cache_bytes,
+        compact_above_bytes: config.storage.compact_above_bytes,
         retention: config.retention.clone(),
         secrecy: config.secrecy.clone(),
         keyring: config.storage.keyring.clone(),

@@ -40,6 +40,11 @@ impl EventId {
         EventId((time.as_millis() as u128) << 80)
     }
 
+    /// The largest id an event accepted at `time` can have.
+    pub fn last_at(time: Timestamp) -> EventId {
+        Minter { millis: time.as_millis(), sequence: (1 << SEQUENCE_BITS) - 1 }.newest()
+    }
+
     /// When the event was accepted, to the millisecond.
     pub fn accepted_at(self) -> Timestamp {
         Timestamp::from_millis((self.0 >> 80) as u64)
@@ -203,16 +208,14 @@ impl Minter {
     }
 
     /// The next id. A new millisecond starts at a random place in the lower half
-    /// of its sequence, so that ids do not tell how many events there were.
+    /// of its sequence, so that ids do not tell how many events there were, and two
+    /// stores that were restored from one backup do not give the same.
     pub fn mint(&mut self, now: Timestamp, random: u64) -> EventId {
-        if now.as_millis() > self.millis {
-            self.millis = now.as_millis();
-            self.sequence = random >> (64 - (SEQUENCE_BITS - 1));
-        } else if self.sequence + 1 < 1 << SEQUENCE_BITS {
+        if now.as_millis() <= self.millis && self.sequence + 1 < 1 << SEQUENCE_BITS {
             self.sequence += 1;
         } else {
-            self.millis += 1;
-            self.sequence = 0;
+            self.millis = now.as_millis().max(self.millis + 1);
+            self.sequence = random >> (64 - (SEQUENCE_BITS - 1));
         }
         self.newest()
     }
@@ -253,6 +256,17 @@ mod tests {
         let mut minter = Minter { millis: 9, sequence: (1 << SEQUENCE_BITS) - 1 };
         let id = minter.mint(Timestamp::from_millis(9), 0);
         assert_eq!(id.accepted_at(), Timestamp::from_millis(10));
+    }
+
+    /// A store that was restored while the clock stood before the backup went on with
+    /// the very ids that were given after it.
+    #[test]
+    fn what_goes_on_after_the_last_id_of_a_millisecond_begins_anywhere() {
+        let time = Timestamp::from_millis(9);
+        let mint = |random| Minter::after(Some(EventId::last_at(time))).mint(Timestamp::from_millis(3), random);
+        assert_eq!(EventId::last_at(time).accepted_at(), time);
+        assert!(mint(0) > EventId::last_at(time) && mint(0).accepted_at() == Timestamp::from_millis(10));
+        assert_ne!(mint(u64::MAX), mint(0));
     }
 
     #[test]

@@ -82,6 +82,21 @@ pub const PAGE_SCAN_MAX: usize = 5_000;
 /// Data of events that one page holds, but for its last event's: a page may be
 /// short and still have a next one.
 pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A store's file is compacted where less than this part of it is live: one in so many.
+pub const COMPACT_LIVE_PART: u64 = 4;
+/// Faults of a store that are told one by one; of the others, how many there are.
+pub const FAULTS_TOLD_MAX: usize = 100;
+/// Bytes of a backup that are handed on at a time, or one row more.
+pub const BACKUP_PART_BYTES: usize = 256 * 1024;
+/// A key or a value in a backup.
+pub const BACKUP_ROW_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long one backup may take: while it is read, the file's pages are not used again.
+pub const BACKUP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
+/// How often a backup that waits for its reader looks whether the store needs the room,
+/// or is to be opened anew.
+pub const BACKUP_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+/// Bytes of a restore that share one commit.
+pub const RESTORE_COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Rows that bulk work changes in one commit.
 pub const BULK_ROWS_MAX: usize = 1000;
 /// Deliveries that one call of replay makes.

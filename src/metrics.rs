@@ -44,6 +44,7 @@ pub struct Metrics {
     deliveries_ended: Family<StateLabels, Counter>,
     events_retained: Gauge,
     deliveries_pending: Gauge,
+    deliveries_held: Gauge,
     storage_live_bytes: Gauge,
     storage_file_bytes: Gauge,
 }
@@ -65,6 +66,7 @@ impl Default for Metrics {
             deliveries_ended: Family::default(),
             events_retained: Gauge::default(),
             deliveries_pending: Gauge::default(),
+            deliveries_held: Gauge::default(),
             storage_live_bytes: Gauge::default(),
             storage_file_bytes: Gauge::default(),
         };
@@ -79,6 +81,7 @@ impl Default for Metrics {
         it.register("deliveries_ended", "Deliveries that ended, by state", metrics.deliveries_ended.clone());
         it.register("events_retained", "Events in the store", metrics.events_retained.clone());
         it.register("deliveries_pending", "Deliveries to be attempted", metrics.deliveries_pending.clone());
+        it.register("deliveries_held", "1: all deliveries are held since a restore", metrics.deliveries_held.clone());
         it.register("storage_live_bytes", "Bytes that hold something", metrics.storage_live_bytes.clone());
         it.register("storage_file_bytes", "Size of the store's file", metrics.storage_file_bytes.clone());
         metrics
@@ -120,6 +123,7 @@ impl Metrics {
         }
         self.events_retained.set(gauge(totals.events));
         self.deliveries_pending.set(gauge(totals.pending));
+        self.deliveries_held.set(i64::from(totals.held_since.is_some()));
         self.storage_live_bytes.set(gauge(totals.live_bytes));
         self.storage_file_bytes.set(gauge(totals.file_bytes));
         let mut text = String::new();
@@ -143,6 +147,7 @@ mod tests {
             "posthaste_events_accepted_total 5",
             "posthaste_deliveries_ended_total{state=\"delivered\"} 4",
             "posthaste_deliveries_pending 1",
+            "posthaste_deliveries_held 0",
             "posthaste_api_requests_total{status=\"202\"} 1",
             "posthaste_lanes_tripped 1",
             "# EOF",

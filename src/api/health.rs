@@ -26,7 +26,12 @@ pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
     if call.state.store.is_full() {
         return not_ready("the storage is full: nothing is accepted until there is room");
     }
-    Ok(http::json(StatusCode::OK, &json!({"status": "ready"})))
+    let mut ready = json!({"status": "ready"});
+    if let Some(restored_at) = call.state.store.held_since() {
+        let why = format!("restored at {restored_at}: POST /v1/resume, or posthaste resume, lets them go");
+        ready["deliveries_held"] = json!(why);
+    }
+    Ok(http::json(StatusCode::OK, &ready))
 }
 
 /// `GET /openapi.json`
@@ -59,6 +64,7 @@ pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
             },
             "oldest_pending_at": oldest_pending.at.map(|at| at.to_string()),
             "oldest_pending_is_exact": oldest_pending.is_exact,
+            "deliveries_held_since": totals.held_since.map(|at| at.to_string()),
             "subscriptions": subscriptions,
             "organizations": registry.organizations().count(),
             "sources": registry.sources().count(),

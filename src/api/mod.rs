@@ -5,6 +5,7 @@
 //!
 //! **API JSON is its own set of types**: nothing here is stored or sent to receivers.
 
+mod backup;
 mod call;
 mod deliveries;
 mod errors;

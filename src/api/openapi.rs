@@ -133,6 +133,7 @@ fn response(description: &str, shape: Shape) -> Value {
             }),
         ),
         Shape::Text(content_type) => (content_type, json!({"type": "string"})),
+        Shape::Bytes(content_type) => (content_type, json!({})),
     };
     let mut content = Map::new();
     content.insert(content_type.to_owned(), json!({"schema": schema}));

@@ -109,6 +109,8 @@ pub(super) enum Shape {
     Page(&'static str),
     /// Text of this type.
     Text(&'static str),
+    /// Bytes of this type.
+    Bytes(&'static str),
 }
 
 /// One route, from its path to its description.

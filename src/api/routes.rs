@@ -7,10 +7,13 @@ use crate::http::Method;
 use crate::limits::{BATCH_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
+use super::backup::BACKUP_TYPE;
 use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
-use super::{deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions};
+use super::{
+    backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
+};
 
 const ORGANIZATIONS: &str = "/v1/organizations";
 const ORGANIZATION: &str = "/v1/organizations/{id}";
@@ -171,6 +174,22 @@ fn service_routes() -> Vec<Route> {
             "Totals, subscriptions by status, the oldest pending delivery, storage",
             |call| Box::pin(health::stats(call)),
             &[(OK, "totals over everything", Shape::Json("Stats"))],
+        ),
+        get(
+            "/v1/backup",
+            Access::RoleOnAll(Admin),
+            "takeBackup",
+            "Everything, secrets too, as one stream that ends with its digest; one at a time",
+            |call| Box::pin(backup::take(call)),
+            &[(OK, "for `posthaste restore`; cut short where the connection breaks", Shape::Bytes(BACKUP_TYPE))],
+        ),
+        post(
+            "/v1/resume",
+            Access::RoleOnAll(Admin),
+            "resumeDeliveries",
+            "Lets deliveries go that are held since a restore",
+            |call| Box::pin(backup::resume(call)),
+            &[(OK, "whether they were held", Shape::Json("Resumed"))],
         ),
         get(
             "/v1/audit",
@@ -520,8 +539,9 @@ mod tests {
         let mut contract = Vec::new();
         for (methods, paths) in [
             ("GET", "/healthz /readyz /openapi.json /metrics /v1/organizations /v1/sources /v1/event-types"),
+            ("GET", "/v1/backup"),
             ("PUT GET DELETE", "/v1/organizations/{id} /v1/sources/{id} /v1/event-types/{name}"),
-            ("POST", "/v1/events /v1/events/batch /v1/subscriptions"),
+            ("POST", "/v1/resume /v1/events /v1/events/batch /v1/subscriptions"),
             ("GET", "/v1/events /v1/events/{id} /v1/subscriptions /v1/audit /v1/stats"),
             ("GET PUT PATCH DELETE", "/v1/subscriptions/{id}"),
             ("POST", "/v1/subscriptions/{id}/test /v1/subscriptions/{id}/enable /v1/subscriptions/{id}/disable"),
@@ -556,7 +576,8 @@ mod tests {
             let is_read = route.method == Method::GET;
             let fits = match route.access {
                 Access::Open => is_read && !route.path.starts_with("/v1/"),
-                Access::Role(role) | Access::RoleOnAll(role) => is_read == matches!(role, Read | Secrets | Admin),
+                Access::Role(Admin) | Access::RoleOnAll(Admin) => true,
+                Access::Role(role) | Access::RoleOnAll(role) => is_read == matches!(role, Read | Secrets),
             };
             assert!(fits, "{} {} {:?}", route.method, route.path, route.access);
         }

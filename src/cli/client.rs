@@ -129,7 +129,60 @@ impl Client {
         self.send(Method::POST, path, headers, Bytes::from(body)).await
     }
 
+    /// Asks for `path`, and hands on what comes as it comes.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::GET, path, &[], Bytes::new())?;
+        let unreachable = |problem: String| self.unreachable(&problem);
+        let broke = |problem: &str| Failure::failed(format!("the answer broke off: {problem}"));
+        let begun = async {
+            let stream = self.connect().await.map_err(|error| unreachable(error.to_string()))?;
+            let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+            let (mut sender, connection) = shaken.map_err(|error| unreachable(error.to_string()))?;
+            let connection = tokio::spawn(connection);
+            let response = sender.send_request(request).await.map_err(|error| unreachable(error.to_string()))?;
+            Ok((sender, connection, response))
+        };
+        let in_time = tokio::time::timeout(CLIENT_TIMEOUT, begun).await;
+        let (_sender, connection, response) = in_time.map_err(|_| self.too_late())??;
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            let body = Limited::new(body, CLIENT_ANSWER_BYTES_MAX).collect();
+            let body = tokio::time::timeout(CLIENT_TIMEOUT, body).await.map_err(|_| self.too_late())?;
+            let body = body.map_err(|error| broke(&error.to_string()))?.to_bytes();
+            return Answer { status: head.status, body }.accepted().map(|_| ());
+        }
+        loop {
+            let frame = tokio::time::timeout(CLIENT_TIMEOUT, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| broke("nothing came for too long"))? else { break };
+            let frame = frame.map_err(|error| broke(&error.to_string()))?;
+            if let Some(part) = frame.data_ref() {
+                take(part).map_err(|error| Failure::failed(format!("what came cannot be written: {error}")))?;
+            }
+        }
+        connection.abort();
+        Ok(())
+    }
+
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer, Failure> {
+        let request = self.request(method, path, headers, body)?;
+        let exchange = async { self.exchange(request).await.map_err(|problem| self.unreachable(&problem)) };
+        match tokio::time::timeout(CLIENT_TIMEOUT, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let mut request =
             Request::builder().method(&method).uri(format!("{}{path}", self.base_path)).header(HOST, &self.host);
         if method == Method::POST {
@@ -141,14 +194,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(Full::new(body))
-            .map_err(|_| Failure::usage("a header cannot be sent: it has control characters"))?;
-        let exchange = async { self.exchange(request).await.map_err(|problem| self.unreachable(&problem)) };
-        match tokio::time::timeout(CLIENT_TIMEOUT, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.unreachable(&format!("no answer within {} s", CLIENT_TIMEOUT.as_secs()))),
-        }
+        request.body(Full::new(body)).map_err(|_| Failure::usage("a header cannot be sent: it has control characters"))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
@@ -179,6 +225,10 @@ impl Client {
                 }
             }
         }
+    }
+
+    fn too_late(&self) -> Failure {
+        self.unreachable(&format!("no answer within {} s", CLIENT_TIMEOUT.as_secs()))
     }
 
     fn unreachable(&self, problem: &str) -> Failure {

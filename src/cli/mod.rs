@@ -3,8 +3,10 @@
 //! the codes of [`Exit`]. **Only here is anything printed.**
 
 mod audit;
+mod backup;
 mod certificates;
 mod check;
+mod check_store;
 mod client;
 mod demo;
 mod event_types;
@@ -13,6 +15,7 @@ mod listen;
 mod output;
 mod publish;
 mod receiver;
+mod restore;
 mod serve;
 mod signing;
 mod status;
@@ -23,12 +26,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::store::OpenError;
+
 const EXIT_CODES: &str = "Exit codes:
   0  fine
   1  the thing itself failed
   2  wrong usage or configuration
   3  the daemon cannot be reached
   4  the daemon refused
+  5  the store is damaged, or was written by a newer version: starting again will not help
 
 `posthaste COMMAND --help` shows an example of each command.";
 
@@ -44,6 +50,10 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Check(check::Args),
+    CheckStore(check_store::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Resume(restore::ResumeArgs),
     Demo(demo::Args),
     Listen(listen::Args),
     Publish(publish::Args),
@@ -60,6 +70,10 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::CheckStore(args) => check_store::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Resume(args) => restore::resume(args),
         Command::Demo(args) => demo::run(args),
         Command::Listen(args) => listen::run(args),
         Command::Publish(args) => publish::run(args),
@@ -90,6 +104,8 @@ enum Exit {
     Unreachable = 3,
     /// The daemon refused.
     Refused = 4,
+    /// The store must be seen to before anything can start on it.
+    Store = 5,
 }
 
 /// Why a command ends, told on stderr.
@@ -111,6 +127,12 @@ impl Failure {
 
     fn unreachable(message: impl Into<String>) -> Failure {
         Failure { exit: Exit::Unreachable, message: message.into() }
+    }
+
+    /// Of a store that cannot be opened.
+    fn of_store(error: &OpenError) -> Failure {
+        let exit = if error.needs_people() { Exit::Store } else { Exit::Failed };
+        Failure { exit, message: error.to_string() }
     }
 
     fn refused(message: impl Into<String>) -> Failure {
@@ -160,6 +182,13 @@ mod tests {
             ("serve", true),
             ("serve --config c.toml", true),
             ("check --config c.toml --json", true),
+            ("check-store --config c.toml --json", true),
+            ("backup file --url http://127.0.0.1:1 --token-file t", true),
+            ("backup - --offline --config c.toml", true),
+            ("backup", false),
+            ("restore file --config c.toml --resume --accept-faults", true),
+            ("restore", false),
+            ("resume --socket /run/x --json", true),
             ("demo", true),
             ("listen --status 503 --tls --json", true),
             ("listen --status 99", false),

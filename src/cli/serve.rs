@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Failure, on_runtime};
+use crate::app::{RunError, StartError};
 use crate::config::{Loaded, environment};
 use crate::{app, log};
 
@@ -47,10 +48,17 @@ fn raise_open_files() {
     }
 }
 
+fn failure(error: RunError) -> Failure {
+    match &error {
+        RunError::Start(StartError::Store(store)) => Failure::of_store(store),
+        _ => Failure::failed(error.to_string()),
+    }
+}
+
 /// Serves until told to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
     log::init(&loaded.config.log);
     raise_open_files();
-    on_runtime(async { app::run(loaded).await.map_err(|error| Failure::failed(error.to_string())) })
+    on_runtime(async { app::run(loaded).await.map_err(failure) })
 }

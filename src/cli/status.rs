@@ -32,6 +32,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         } else {
             as_table(ready, &stats)
         })?;
+        if let Some(since) = stats["deliveries_held_since"].as_str() {
+            eprintln!("deliveries are held since the restore of {since}: `posthaste resume` lets them go");
+        }
         if ready { Ok(()) } else { Err(Failure::failed("the daemon is not ready: its log says why")) }
     })
 }

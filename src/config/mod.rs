@@ -112,6 +112,8 @@ pub struct Storage {
     pub cache_bytes: u64,
     /// The keys that encrypt what the store holds of secrets.
     pub keyring: Arc<Keyring>,
+    /// From which size on a file that is mostly free is compacted at the start; 0: never.
+    pub compact_above_bytes: u64,
 }
 
 /// `[delivery]`

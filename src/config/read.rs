@@ -188,6 +188,7 @@ fn storage(fields: Fields<'_>) -> Option<Storage> {
         }
         _ => {}
     }
+    let compact_above_bytes = size(&fields, "compact_above", 0..=u64::MAX);
     fields.finish();
     Some(Storage {
         path: path?,
@@ -195,6 +196,7 @@ fn storage(fields: Fields<'_>) -> Option<Storage> {
         reserve_bytes: reserve_bytes?,
         cache_bytes: cache_bytes?,
         keyring: Arc::default(),
+        compact_above_bytes: compact_above_bytes?,
     })
 }
 

@@ -142,7 +142,7 @@ impl Engine {
         mut reloaded: watch::Receiver<u64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), StoreGone> {
-        self.set_all_lanes();
+        self.take_up_lanes();
         loop {
             let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
             tokio::select! {
@@ -192,6 +192,15 @@ impl Engine {
             self.finished_by_us(flight, ended_at, FailureCode::Interrupted, "the daemon was stopped", false);
         }
         self.work.abort_all();
+    }
+
+    /// Takes up every lane, held where the store was restored.
+    fn take_up_lanes(&mut self) {
+        if let Some(restored_at) = self.store.held_since() {
+            tracing::warn!(%restored_at, "deliveries are held since the restore: `posthaste resume` lets them go");
+            self.step(Input::Hold(true), None);
+        }
+        self.set_all_lanes();
     }
 
     /// Says of every lane how it is to run: at the start, after a reload, and when
@@ -254,8 +263,9 @@ impl Engine {
             Notice::Down => self.step(Input::Hold(true), None),
             Notice::Up => {
                 self.set_all_lanes();
-                self.step(Input::Hold(false), None);
+                self.step(Input::Hold(self.store.held_since().is_some()), None);
             }
+            Notice::Resumed => self.step(Input::Hold(false), None),
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct InFlight {
 
 impl Engine {
     pub(crate) fn begin(&mut self) {
-        self.set_all_lanes();
+        self.take_up_lanes();
     }
 
     pub(crate) fn take_notice(&mut self, notice: Notice) {

@@ -14,7 +14,8 @@ use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent, Settings};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::store::command::Changed;
-use crate::store::{Options, WriterThread};
+use crate::store::restore::{Restore, restore};
+use crate::store::{Options, WriterThread, offline};
 
 const START_MS: u64 = 1_800_000_000_000;
 
@@ -24,7 +25,20 @@ struct World {
     writer: Option<WriterThread>,
     notices: mpsc::Receiver<Notice>,
     clock: Clock,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+fn options(path: std::path::PathBuf, config: &Config) -> Options {
+    Options {
+        path,
+        bytes_max: 0,
+        reserve_bytes: 0,
+        cache_bytes: 1 << 20,
+        compact_above_bytes: 0,
+        retention: config.retention.clone(),
+        secrecy: Vec::new(),
+        keyring: Arc::default(),
+    }
 }
 
 impl World {
@@ -35,15 +49,11 @@ impl World {
         let variables = [("POSTHASTE_SERVICE_AUTH", "none"), ("POSTHASTE_SERVICE_DRAIN", drain)];
         let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let config = config::load(None, variables).unwrap();
-        let options = Options {
-            path: folder.path().join("store"),
-            bytes_max: 0,
-            reserve_bytes: 0,
-            cache_bytes: 1 << 20,
-            retention: config.retention.clone(),
-            secrecy: Vec::new(),
-            keyring: Arc::default(),
-        };
+        let options = options(folder.path().join("store"), &config);
+        World::on(options, config, clock, folder)
+    }
+
+    fn on(options: Options, config: Config, clock: Clock, folder: tempfile::TempDir) -> World {
         let (store, writer, notices) = Store::open(options, clock.clone(), [7; 32]).unwrap();
         let authority = rcgen::generate_simple_self_signed(vec!["nobody".to_owned()]).unwrap();
         let client = Client::new((&config.delivery).into(), &Roots::Pem(authority.cert.pem())).unwrap();
@@ -51,7 +61,27 @@ impl World {
         let performer = Performer::new(client, live.clone(), clock.clone());
         let (metrics, random) = (Arc::new(Metrics::default()), StdRng::seed_from_u64(7));
         let engine = Engine::new(store.clone(), performer, live, clock.clone(), metrics, random);
-        World { engine, store, writer: Some(writer), notices, clock, _folder: folder }
+        World { engine, store, writer: Some(writer), notices, clock, folder }
+    }
+
+    /// The same after a restore from a backup: all deliveries are held.
+    fn restored(mut self) -> World {
+        self.close_store();
+        let (from, folder) = (self.folder.path().join("backup"), self.folder.path().join("restored"));
+        let file = std::fs::File::create(&from).unwrap();
+        offline::back_up(&self.folder.path().join("store"), 1 << 20, self.clock.now(), file).unwrap();
+        let held_since = Some(self.clock.now());
+        let how = Restore {
+            from: &from,
+            folder: &folder,
+            cache_bytes: 1 << 20,
+            keyring: &crate::seal::Keyring::default(),
+            held_since,
+            accepts_faults: false,
+        };
+        restore(&how).unwrap();
+        let config = (*self.engine.config.current()).clone();
+        World::on(options(folder, &config), config, self.clock, self.folder)
     }
 
     async fn subscribe(&self, settings: Settings) -> Lane {
@@ -106,6 +136,24 @@ impl World {
         let done = tokio::time::timeout(Duration::from_secs(60), self.engine.work.join_next_with_id()).await;
         done.expect("it ends").unwrap()
     }
+}
+
+/// A store that went down and came back must not let go what is held since a restore.
+#[tokio::test]
+async fn what_is_held_since_a_restore_goes_on_only_when_somebody_says_so() {
+    let world = World::new("10s");
+    let lane = world.subscribe(Settings::sample()).await;
+    world.publish().await;
+    let mut world = world.restored();
+    world.engine.take_up_lanes();
+    world.engine.hear(Notice::Down);
+    world.engine.hear(Notice::Up);
+    world.publish().await;
+    world.hear_all().await;
+    assert!(world.engine.in_flight.is_empty() && world.engine.work.is_empty(), "nothing is attempted or read");
+    assert!(world.store.resume("test").await.unwrap());
+    world.hear_all().await;
+    assert!(!world.engine.work.is_empty(), "lane {lane} goes on");
 }
 
 /// A store that could not be read for a moment cost the delivery an attempt, and

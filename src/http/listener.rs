@@ -205,7 +205,6 @@ async fn bind_unix(path: &Path) -> io::Result<(Socket, Listen)> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http_body_util::Full;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -218,7 +217,7 @@ mod tests {
             Box::pin(async move {
                 assert_ne!(request.uri().path(), "/panic", "on purpose");
                 match request.into_body().read(8, &BodyRoom::new(8)).await {
-                    Ok((body, _)) => Response::new(Full::new(body)),
+                    Ok((body, _)) => Response::new(body.into()),
                     Err(problem) => problem.into_response(),
                 }
             })

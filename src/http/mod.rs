@@ -7,6 +7,7 @@
 //! [`REQUEST_BODY_TIMEOUT`](crate::limits::REQUEST_BODY_TIMEOUT) for a body, whose
 //! bytes each route limits, and a [`BodyRoom`] all of them together.
 
+mod answer;
 mod body;
 mod connection;
 mod guard;
@@ -20,11 +21,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+pub use answer::{AnswerBody, BrokenOff};
 pub use body::{Body, BodyRoom, Held};
 pub use connection::{Link, RequestIdAlso};
 pub use guard::{Allowed, allow_origin, check, preflight};
@@ -36,8 +38,8 @@ pub use tls::{Certificate, check_certificate};
 /// A request whose body was not read yet.
 pub type Request = ::http::Request<Body>;
 
-/// An answer, whole.
-pub type Response = ::http::Response<Full<Bytes>>;
+/// An answer.
+pub type Response = ::http::Response<AnswerBody>;
 
 /// An answer to come.
 pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -47,7 +49,16 @@ pub type Service = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
 
 /// An answer of `status` whose body is `bytes`.
 pub fn bytes(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Full::new(bytes.into()));
+    let mut response = Response::new(bytes.into().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer of `status` whose body comes in parts: `None` stands after the last one,
+/// and where it is missing the connection is broken off.
+pub fn parts(status: StatusCode, content_type: &'static str, parts: mpsc::Receiver<Option<Bytes>>) -> Response {
+    let mut response = Response::new(AnswerBody::Parts(parts));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -55,7 +66,7 @@ pub fn bytes(status: StatusCode, content_type: &'static str, bytes: impl Into<By
 
 /// An answer of `status` without a body.
 pub fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Full::new(Bytes::new()));
+    let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = status;
     response
 }

@@ -209,7 +209,7 @@ impl Book {
                 self.ended_lanes.insert(*lane);
             }
             Notice::Down | Notice::Up => self.in_doubt = true,
-            Notice::Expired { .. } | Notice::OverShare(_) => {}
+            Notice::Expired { .. } | Notice::OverShare(_) | Notice::Resumed => {}
         }
     }
 

@@ -467,7 +467,7 @@ impl World {
                 | Notice::Expired { lane, .. }
                 | Notice::LaneRemoved(lane) => *lane == began.lane,
                 Notice::LaneSet(subscription) => subscription.number == began.lane,
-                Notice::Down | Notice::Up => true,
+                Notice::Down | Notice::Up | Notice::Resumed => true,
                 Notice::OverShare(_) => false,
             };
             let is_told = !self.book.in_doubt && !daemon.unheard.iter().any(concerns);

@@ -1,58 +1,28 @@
 //! What must hold of everything stored, whatever happened: for the tests of the
 //! store and for the simulation. Panics where it does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use crate::id::{DeliveryId, EventId, Lane};
+use crate::id::{DeliveryId, EventId};
 use crate::limits::ATTEMPTS_KEPT_MAX;
-use crate::model::{Head, Name};
+use crate::model::Head;
 use crate::time::Timestamp;
 
 use super::Store;
 use super::count::Counts;
-use super::hot::standing;
-use super::records::{OutcomeState, decode_event_summary, decode_pending};
+use super::inspect::inspect;
 use super::tables;
 
-/// **Index and records are one to one**: every pending row is where its records
-/// say it stands, every delivery of an event has an outcome or such a row, and the
-/// counters agree.
+/// **Index and records are one to one** (see [`inspect`](super::inspect)), and what
+/// each lane is known to have pending is what it has.
 pub(super) fn check(store: &Store) {
     let database = store.shared.database().unwrap();
+    let report = inspect(&database, &store.shared.keyring()).unwrap();
+    assert_eq!(report.faults, Vec::new(), "{} faults", report.faults_total);
     let transaction = database.begin_read().unwrap();
     let events = transaction.open_table(tables::EVENT).unwrap();
-    let pending = transaction.open_table(tables::PENDING).unwrap();
-    let outcome = transaction.open_table(tables::OUTCOME).unwrap();
-    let attempt = transaction.open_table(tables::ATTEMPT).unwrap();
-    let mut proven = BTreeSet::new();
-    for row in events.iter().unwrap() {
-        let (key, value) = row.unwrap();
-        let event = EventId::from_key(*key.value());
-        let matched = decode_event_summary(value.value()).unwrap().lanes;
-        let mut lanes: BTreeSet<u32> = matched.iter().copied().collect();
-        let (first, last) = tables::outcome_bounds(event);
-        for row in outcome.range::<&[u8; 16]>(&first..=&last).unwrap() {
-            lanes.insert(DeliveryId::from_key(*row.unwrap().0.value()).lane().0);
-        }
-        for lane in lanes {
-            let id = event.delivery(Lane(lane));
-            let standing = standing(id, &matched, &pending, &outcome, &attempt).unwrap().unwrap();
-            let ended = standing.outcome.is_some_and(|it| matches!(it.state, OutcomeState::Ended(_)));
-            match standing.head {
-                Some(head) => assert!(!ended && proven.insert((Lane(lane), head.key()))),
-                None => assert!(ended, "{id} is neither pending nor ended"),
-            }
-        }
-    }
-    for row in pending.iter().unwrap() {
-        let (key, value) = row.unwrap();
-        let (lane, place) = tables::pending_from_key(key.value());
-        decode_pending(place, value.value()).unwrap();
-        assert!(proven.remove(&(lane, place)), "a pending row that no record speaks of: {lane} {place:?}");
-    }
-    assert!(proven.is_empty());
     for subscription in store.registry().subscriptions() {
         let (heads, _) = store.pending(subscription.number, None, usize::MAX / 2).unwrap();
         let weight = |head: &Head| 12 + events.get(&head.event.to_key()).unwrap().unwrap().value().len() as u64;
@@ -60,42 +30,7 @@ pub(super) fn check(store: &Store) {
         let counted = (heads.len() as u64, heads.iter().map(weight).sum());
         assert_eq!((stats.pending, stats.pending_bytes), counted, "lane {}", subscription.number);
     }
-}
-
-/// Live bytes are those of the rows, each organization's too, and in memory as on disk.
-pub(super) fn check_counts(store: &Store) {
-    let database = store.shared.database().unwrap();
-    let transaction = database.begin_read().unwrap();
-    let mut organizations: BTreeMap<Name, u64> = BTreeMap::new();
-    for row in transaction.open_table(tables::EVENT).unwrap().iter().unwrap() {
-        let (_, value) = row.unwrap();
-        let organization = Name::from(decode_event_summary(value.value()).unwrap().organization);
-        *organizations.entry(organization).or_default() += 12 + value.value().len() as u64;
-    }
-    let mut live: u64 = organizations.values().sum();
-    live += bytes_of(&transaction, tables::PENDING, 24);
-    live += bytes_of(&transaction, tables::OUTCOME, 16);
-    live += bytes_of(&transaction, tables::ATTEMPT, 20);
-    for row in transaction.open_table(tables::IDEMPOTENCY).unwrap().iter().unwrap() {
-        let (key, value) = row.unwrap();
-        live += (key.value().len() + value.value().len()) as u64;
-    }
-    let counts = Counts::load(&database).unwrap();
-    assert_eq!(counts, *store.shared.counts(), "counts in memory and on disk");
-    assert_eq!(counts.live_bytes, live, "live bytes");
-    for organization in store.registry().organizations() {
-        let bytes = organizations.get(&organization.id).copied().unwrap_or(0);
-        assert_eq!(counts.bytes_of(&organization.id), bytes, "bytes of {}", organization.id);
-    }
-}
-
-fn bytes_of<const N: usize>(
-    transaction: &ReadTransaction,
-    table: TableDefinition<&'static [u8; N], &'static [u8]>,
-    key_bytes: u64,
-) -> u64 {
-    let table = transaction.open_table(table).unwrap();
-    table.iter().unwrap().map(|row| key_bytes + row.unwrap().1.value().len() as u64).sum()
+    assert_eq!(Counts::load(&database).unwrap(), *store.shared.counts(), "counts in memory and on disk");
 }
 
 /// Attempts are numbered without gaps, up to what their delivery says it had.

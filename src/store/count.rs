@@ -91,6 +91,11 @@ impl Counts {
         self.organization_bytes.get(organization).copied().unwrap_or(0)
     }
 
+    /// Organizations that have retained events.
+    pub(super) fn organizations(&self) -> impl Iterator<Item = &Name> {
+        self.organization_bytes.keys()
+    }
+
     /// Deliveries that ended so.
     pub(super) fn ended(&self, state: TerminalState) -> u64 {
         self.ended[state as usize]

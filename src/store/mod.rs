@@ -14,24 +14,30 @@
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
 
+pub mod backup;
 mod change;
 #[cfg(test)]
 mod check;
 pub mod command;
 mod count;
 mod hot;
+pub mod inspect;
 mod job;
+pub mod offline;
+mod open;
 mod purge;
 pub mod query;
 mod queue;
 mod read;
 mod records;
+pub mod restore;
 mod schema;
 mod sealed;
 mod settings;
 mod shared;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -63,6 +69,7 @@ use query::*;
 use shared::{Room, Shared};
 use writer::{BulkDone, Command, Writer};
 
+pub use open::OpenError;
 pub use schema::SCHEMA_VERSION;
 
 /// What the store depends on; a reload changes all but the path and the cache.
@@ -76,6 +83,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Memory for pages.
     pub cache_bytes: u64,
+    /// From which size on a file that is mostly free is compacted at the start; 0: never.
+    pub compact_above_bytes: u64,
     /// How long ended things are kept.
     pub retention: Retention,
     /// What secrecy levels remove: filters see what is left.
@@ -86,34 +95,6 @@ pub struct Options {
 
 /// The database's file in its folder.
 pub const FILE_NAME: &str = "posthaste.redb";
-
-/// Why the store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("{0} is in use by another process; only one may run on a folder")]
-    InUse(PathBuf),
-    /// It was written by a newer program.
-    #[error("the store has version {found}, this program knows up to {known}: run the newer program")]
-    Newer {
-        /// Its version.
-        found: u32,
-        /// The newest known.
-        known: u32,
-    },
-    /// The folder cannot be made.
-    #[error("{0} cannot be created: {1}")]
-    Folder(PathBuf, std::io::Error),
-    /// The database cannot be opened.
-    #[error("{0} cannot be opened: {1}")]
-    Database(PathBuf, Box<redb::Error>),
-    /// Something in it cannot be read.
-    #[error("the store cannot be read: {0}")]
-    Content(#[from] StoreError),
-    /// The writer's thread cannot be started.
-    #[error("the writer's thread cannot be started: {0}")]
-    Thread(std::io::Error),
-}
 
 /// A fault of the store.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +125,7 @@ macro_rules! from_redb {
         })+
     };
 }
-from_redb!(StorageError, TableError, TransactionError, DatabaseError);
+from_redb!(StorageError, TableError, TransactionError, DatabaseError, CompactionError);
 
 impl From<redb::CommitError> for StoreError {
     fn from(error: redb::CommitError) -> StoreError {
@@ -223,6 +204,8 @@ pub enum Notice {
     /// Publishing to an organization, or to one below it, is refused because its share
     /// is used up; told at most once a minute of each.
     OverShare(Name),
+    /// Deliveries are no longer held.
+    Resumed,
     /// The store went down.
     Down,
     /// The store is back.
@@ -278,8 +261,14 @@ impl Store {
 
     /// Opens the database. Its writer is still to be run.
     fn start(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
-        let database = shared.open_database()?;
+        let file = shared.file.clone();
+        open::guarded(&file, || Store::prepare(shared, seed))
+    }
+
+    fn prepare(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
+        let database = open::at_start(&shared)?;
         let is_clean = schema::prepare(&database)?;
+        let database = open::compacted(database, &shared)?;
         shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
@@ -359,7 +348,8 @@ impl Store {
             delivered: counts.ended(TerminalState::Delivered),
             failed: counts.ended(TerminalState::Failed),
             cancelled: counts.ended(TerminalState::Cancelled),
-            file_bytes: std::fs::metadata(&self.shared.file).map_or(0, |file| file.len()),
+            held_since: self.held_since(),
+            file_bytes: self.shared.file_bytes(),
             live_bytes: counts.live_bytes,
         }
     }
@@ -385,6 +375,12 @@ impl Store {
     /// Whether the store takes writes.
     pub fn is_ready(&self) -> bool {
         !self.shared.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// When the store was restored from a backup, while its deliveries are held since:
+    /// the world went on, and what was delivered after the backup would come twice.
+    pub fn held_since(&self) -> Option<Timestamp> {
+        *self.shared.held_since()
     }
 
     /// Whether publishing is refused because there is no room.
@@ -419,6 +415,12 @@ impl Store {
     pub async fn change(&self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
         let actor = actor.to_owned();
         self.ask(|reply| Command::Change { actor, change, reply }).await?
+    }
+
+    /// Lets deliveries go that are held since a restore. Answers whether they were.
+    pub async fn resume(&self, actor: &str) -> Result<bool, WriteError> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Command::Resume { actor, reply }).await?
     }
 
     /// Sends a delivery again: same id, due now, a new horizon.

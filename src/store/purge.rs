@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use crate::config::Retention;
 use crate::id::{DeliveryId, EventId, Lane};
@@ -49,6 +49,13 @@ enum Fate {
 const WALKS: [&str; 3] = ["purge_unmatched", "purge_delivered", "purge_failed"];
 /// The event that is gone, but not all that belongs to it.
 const UNDER_WAY: &str = "purge_under_way";
+
+/// The event that a purge has begun to remove, if it is not done with it.
+pub(super) fn under_way(transaction: &ReadTransaction) -> Result<Option<EventId>, StoreError> {
+    let meta = transaction.open_table(META)?;
+    let cursor = meta.get(UNDER_WAY)?.and_then(|row| row.value().try_into().ok());
+    Ok(cursor.map(EventId::from_key))
+}
 
 /// The ages at which the walks meet events.
 fn ages(retention: &Retention) -> [Duration; 3] {

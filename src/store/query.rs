@@ -119,6 +119,8 @@ pub struct Totals {
     pub failed: u64,
     /// Deliveries that were cancelled, ever.
     pub cancelled: u64,
+    /// When the store was restored, while its deliveries are held since.
+    pub held_since: Option<Timestamp>,
     /// Size of the store's file.
     pub file_bytes: u64,
     /// Bytes in it that hold something.

@@ -4,9 +4,10 @@
 //! migration runs in one transaction with the version it leads to, so that a
 //! crash in the middle leaves the file as it was.
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::id::EventId;
+use crate::time::Timestamp;
 
 use super::tables::*;
 use super::{OpenError, StoreError};
@@ -18,6 +19,8 @@ const VERSION_KEY: &str = "schema_version";
 const CLEAN_KEY: &str = "closed_cleanly";
 const NEXT_LANE_KEY: &str = "next_lane";
 const PLACE_KEY: &str = "place";
+const HELD_KEY: &str = "held_since_restore";
+const IDS_AFTER_KEY: &str = "ids_after";
 
 /// One step up: from the version that is its place in the list, counted from 1.
 type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
@@ -28,7 +31,7 @@ const MIGRATIONS: [Migration; SCHEMA_VERSION as usize - 1] = [];
 /// Makes a new store, or brings an old one up to date. Answers whether it was
 /// closed cleanly, and marks it as open.
 pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
-    let found = version(database)?;
+    let found = look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
@@ -47,15 +50,23 @@ pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
     Ok(was_clean)
 }
 
-/// The version in the file; 0: it is new.
-fn version(database: &Database) -> Result<u32, StoreError> {
-    let transaction = database.begin_read()?;
+/// What a file says about itself.
+pub(super) struct Found {
+    /// Its version; 0: it is new.
+    pub(super) version: u32,
+    /// Whether it was closed cleanly, or never open.
+    pub(super) was_closed: bool,
+}
+
+/// Reads it, and changes nothing.
+pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Found { version: 0, was_closed: true }),
         Err(error) => return Err(error.into()),
     };
-    number(&meta, VERSION_KEY).map(|number| number.unwrap_or(0) as u32)
+    let version = number(&meta, VERSION_KEY)?.unwrap_or(0) as u32;
+    Ok(Found { version, was_closed: number(&meta, CLEAN_KEY)?.is_none_or(|flag| flag == 1) })
 }
 
 /// Opens a write transaction whose commit is synced.
@@ -72,23 +83,19 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError>
 
 /// So that readers never meet a table that is not there.
 fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(EVENT)?;
-    transaction.open_table(PENDING)?;
-    transaction.open_table(OUTCOME)?;
-    transaction.open_table(ATTEMPT)?;
-    transaction.open_table(IDEMPOTENCY)?;
-    transaction.open_table(REVISIT)?;
-    transaction.open_table(ORGANIZATION)?;
-    transaction.open_table(SOURCE)?;
-    transaction.open_table(EVENT_TYPE)?;
-    transaction.open_table(SUBSCRIPTION)?;
-    transaction.open_table(ENDED)?;
-    transaction.open_table(CREATION)?;
-    transaction.open_table(STATS)?;
-    transaction.open_table(COUNT)?;
-    transaction.open_table(JOB)?;
-    transaction.open_table(AUDIT)?;
-    Ok(())
+    struct Create<'a>(&'a WriteTransaction);
+    impl Visitor for Create<'_> {
+        type Error = StoreError;
+
+        fn visit<K: redb::Key + 'static, V: redb::Value + 'static>(
+            &mut self,
+            table: TableDefinition<'static, K, V>,
+        ) -> Result<(), StoreError> {
+            self.0.open_table(table)?;
+            Ok(())
+        }
+    }
+    each(&mut Create(transaction))
 }
 
 fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> Result<Option<u64>, StoreError> {
@@ -111,17 +118,49 @@ pub(super) fn put_place(transaction: &WriteTransaction, id: EventId) -> Result<(
     put_cursor(transaction, PLACE_KEY, id.to_key())
 }
 
-/// The newest id that was given out: to an event that is still there, or for a place.
-pub(super) fn newest_id(transaction: &ReadTransaction) -> Result<Option<EventId>, StoreError> {
-    let of_event = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
-    let of_place = transaction.open_table(META)?.get(PLACE_KEY)?.and_then(|row| row.value().try_into().ok());
-    Ok(of_event.max(of_place.map(EventId::from_key)))
-}
-
 /// Marks the store as closed cleanly: its counters need no recount.
 pub(super) fn mark_clean(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(META)?.insert(CLEAN_KEY, &[1][..])?;
     Ok(())
+}
+
+/// When the store was restored from a backup, while its deliveries are held since.
+pub(super) fn held_since(transaction: &ReadTransaction) -> Result<Option<Timestamp>, StoreError> {
+    Ok(number(&transaction.open_table(META)?, HELD_KEY)?.map(Timestamp::from_millis))
+}
+
+/// Holds all deliveries from the next start on, or lets them go.
+pub(super) fn set_held(transaction: &WriteTransaction, since: Option<Timestamp>) -> Result<(), StoreError> {
+    let mut meta = transaction.open_table(META)?;
+    match since {
+        Some(since) => meta.insert(HELD_KEY, &since.as_millis().to_be_bytes()[..])?,
+        None => meta.remove(HELD_KEY)?,
+    };
+    Ok(())
+}
+
+/// What a restored store begins with. Ids go on after all that can have been given
+/// when its backup was taken.
+pub(super) fn begin_anew(
+    transaction: &WriteTransaction,
+    taken_at: Timestamp,
+    held_since: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+    let given_until = newest.map_or(taken_at, |newest| newest.accepted_at().max(taken_at));
+    put_cursor(transaction, IDS_AFTER_KEY, EventId::last_at(given_until).to_key())?;
+    set_held(transaction, held_since)
+}
+
+/// The newest id that was given out, as far as the store knows: to an event that is
+/// still there, for a place, or before a restore.
+pub(super) fn newest_id(transaction: &ReadTransaction) -> Result<Option<EventId>, StoreError> {
+    let mut newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| *key.value());
+    let meta = transaction.open_table(META)?;
+    for key in [PLACE_KEY, IDS_AFTER_KEY] {
+        newest = newest.max(meta.get(key)?.and_then(|row| row.value().try_into().ok()));
+    }
+    Ok(newest.map(EventId::from_key))
 }
 
 /// A cursor that purging left off at.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio::sync::Semaphore;
 
 use crate::config::Retention;
 use crate::id::{Lane, SubscriptionId};
@@ -20,7 +21,7 @@ use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
 use super::writer::Command;
-use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
+use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, schema, settings, tables};
 
 /// How much room is left, from none up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,10 @@ pub(super) struct Shared {
     pub(super) has_failed: AtomicBool,
     /// Under which key every row is sealed that holds secrets, where that is known.
     pub(super) sealed_under: Mutex<Option<SealedUnder>>,
+    /// When the store was restored, while its deliveries are held since.
+    pub(super) held_since: Mutex<Option<Timestamp>>,
+    /// One backup is made at a time.
+    pub(super) backups: Arc<Semaphore>,
     pub(super) queue: Queue<Command, Settle>,
 }
 
@@ -73,6 +78,8 @@ impl Shared {
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             sealed_under: Mutex::new(None),
+            held_since: Mutex::new(None),
+            backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
         }
     }
@@ -100,6 +107,10 @@ impl Shared {
 
     pub(super) fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn held_since(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.held_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of the events that wait in the enabled lanes of an organization and of
@@ -135,35 +146,58 @@ impl Shared {
             live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
             _ => Room::Enough,
         };
-        let of_disk = match rustix::fs::statvfs(&self.file) {
-            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
-                free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
-                _ => Room::Enough,
-            },
-            // It cannot be told: writing will.
-            Err(_) => Room::Enough,
+        let of_disk = match self.free_bytes() {
+            Some(free) if free < reserve_bytes => Room::None,
+            Some(free) if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
+            Some(_) | None => Room::Enough,
         };
         of_quota.min(of_disk)
     }
 
-    pub(super) fn open_database(&self) -> Result<Database, OpenError> {
-        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
-        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes);
-        self.create(&builder).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(self.file.clone()),
-            error => OpenError::Database(self.file.clone(), Box::new(error.into())),
-        })
+    /// What the disk has left; none: it cannot be told, and writing will.
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.file).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    fn create(&self, builder: &redb::Builder) -> Result<Database, redb::DatabaseError> {
+    /// Whether the disk has less left than is to be left free.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let reserve_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).reserve_bytes;
+        self.free_bytes().is_some_and(|free| free < reserve_bytes)
+    }
+
+    /// Opens the database anew, where it had to be dropped.
+    pub(super) fn open_database(&self) -> Result<Database, OpenError> {
+        self.create(&self.builder())
+    }
+
+    pub(super) fn builder(&self) -> redb::Builder {
+        let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
+        let mut builder = Database::builder();
+        builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+        builder
+    }
+
+    pub(super) fn create(&self, builder: &redb::Builder) -> Result<Database, OpenError> {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return builder.create_with_backend(disk.backend());
+            let created = builder.create_with_backend(disk.backend());
+            return created.map_err(|error| OpenError::of(&self.file, error));
         }
-        builder.create(&self.file)
+        builder.create(&self.file).map_err(|error| OpenError::of(&self.file, error))
+    }
+
+    /// Size of the database's file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return disk.bytes().len() as u64;
+        }
+        std::fs::metadata(&self.file).map_or(0, |file| file.len())
+    }
+
+    pub(super) fn compact_above_bytes(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).compact_above_bytes
     }
 
     /// Reads what is configured and what is counted. What lanes went through is read
@@ -240,6 +274,7 @@ impl Shared {
             }
             lanes.insert(lane, counted);
         }
+        *self.held_since() = schema::held_since(&transaction)?;
         *self.registry_mut() = registry;
         *self.lanes() = lanes;
         *self.counts() = Counts::load(database)?;

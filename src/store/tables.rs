@@ -1,7 +1,7 @@
 //! The tables and their keys. All keys are big endian, so that their order is
 //! the order of what they mean; keys that append are what makes a commit cheap.
 
-use redb::TableDefinition;
+use redb::{TableDefinition, Value};
 
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
@@ -51,6 +51,38 @@ pub(super) const JOB: TableDefinition<u64, &[u8]> = TableDefinition::new("job");
 /// Who changed what.
 pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
+/// Something that is done with every table, whatever its rows are made of.
+pub(super) trait Visitor {
+    type Error;
+
+    fn visit<K: redb::Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// **Every table there is**: making a store, backing it up and restoring it go
+/// through this list, so that none of them can forget one.
+pub(super) fn each<V: Visitor>(visitor: &mut V) -> Result<(), V::Error> {
+    visitor.visit(META)?;
+    visitor.visit(EVENT)?;
+    visitor.visit(PENDING)?;
+    visitor.visit(OUTCOME)?;
+    visitor.visit(ATTEMPT)?;
+    visitor.visit(IDEMPOTENCY)?;
+    visitor.visit(REVISIT)?;
+    visitor.visit(ORGANIZATION)?;
+    visitor.visit(SOURCE)?;
+    visitor.visit(EVENT_TYPE)?;
+    visitor.visit(SUBSCRIPTION)?;
+    visitor.visit(ENDED)?;
+    visitor.visit(CREATION)?;
+    visitor.visit(STATS)?;
+    visitor.visit(COUNT)?;
+    visitor.visit(JOB)?;
+    visitor.visit(AUDIT)
+}
+
 /// Joins parts to a key of a fixed length.
 fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut key = [0; N];
@@ -95,6 +127,11 @@ pub(super) fn outcome_bounds(event: EventId) -> ([u8; 16], [u8; 16]) {
 /// A row of [`ATTEMPT`].
 pub(super) fn attempt_key(delivery: DeliveryId, number: u32) -> [u8; 20] {
     join(&[&delivery.to_key(), &number.to_be_bytes()])
+}
+
+/// The delivery in a key of [`ATTEMPT`].
+pub(super) fn attempt_delivery(key: &[u8; 20]) -> DeliveryId {
+    DeliveryId::from_key(part(key, 0))
 }
 
 /// The number in a key of [`ATTEMPT`].

@@ -7,6 +7,7 @@ mod configured;
 mod faults;
 mod images;
 mod order;
+mod restored;
 mod retention;
 mod sealed;
 mod space;
@@ -44,11 +45,13 @@ struct World {
 
 fn options(path: PathBuf) -> Options {
     let retention = Retention { delivered: DAY * 7, failed: DAY * 30, unmatched: DAY * 3, audit: DAY * 365 };
+    let (bytes_max, reserve_bytes, cache_bytes, compact_above_bytes) = (0, 0, 1 << 20, 0);
     Options {
         path,
-        bytes_max: 0,
-        reserve_bytes: 0,
-        cache_bytes: 1 << 20,
+        bytes_max,
+        reserve_bytes,
+        cache_bytes,
+        compact_above_bytes,
         retention,
         secrecy: Vec::new(),
         keyring: Arc::default(),

@@ -7,6 +7,7 @@ mod support;
 
 mod attacks;
 mod auth;
+mod backup;
 mod deliveries;
 mod event_types;
 mod events;

@@ -221,9 +221,11 @@ async fn a_store_of_a_newer_program_is_refused_and_stays_as_it_is() {
         .find(|path| redb::Database::open(path).is_ok())
         .expect("a database");
     set_version(&file, posthaste::store::SCHEMA_VERSION + 1);
+    let before = std::fs::read(&file).expect("read");
     let (code, told) = refusal(&["serve", "--config", path.to_str().expect("text")]).await;
-    assert_eq!(code, Some(1), "{told}");
+    assert_eq!(code, Some(5), "{told}");
     assert!(told.lines().last().expect("a line").contains("run the newer program"), "{told}");
+    assert!(std::fs::read(&file).expect("read") == before, "not a byte of it");
     set_version(&file, posthaste::store::SCHEMA_VERSION);
     Daemon::start(&path).await.get("/readyz").await.expect(200);
 }

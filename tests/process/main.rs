@@ -1,13 +1,15 @@
 //! The real binary: killed, stopped, told to reload, held wrong.
 //!
 //! - `daemon`: a daemon as a child process; `line`: the command line and what it
-//!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under `load`;
-//!   `listeners`: TLS and Unix sockets; `silence`: what is never written.
+//!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
+//!   `load`; `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`:
+//!   what is never written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod crash;
 mod daemon;
 mod keys;

@@ -22,6 +22,7 @@ impl World {
             bytes_max: self.config.storage.bytes_max,
             reserve_bytes: 0,
             cache_bytes: 1 << 20,
+            compact_above_bytes: 0,
             retention: self.config.retention.clone(),
             secrecy: self.config.secrecy.clone(),
             keyring: Arc::new(self.keyring()),

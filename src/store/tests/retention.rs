@@ -107,6 +107,37 @@ async fn a_commit_purges_a_thousand_rows_whatever_they_are() {
     assert_eq!(before, 0);
 }
 
+/// Publishing waits for one step of a purge, never for all of it.
+#[test]
+fn events_are_accepted_between_the_steps_of_a_purge() {
+    let clock = Clock::manual(Timestamp::from_millis(START));
+    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let store = stepped.store.clone();
+    for _ in 0..8 {
+        let events = (0..BULK_ROWS_MAX / 2).map(|_| event("1")).collect();
+        images::ask(&mut stepped, store.accept(events)).unwrap();
+    }
+    clock.set(clock.now() + DAY * 4);
+    let (mut accepted, mut steps) = (0, 0);
+    loop {
+        let before = stepped.retained_rows();
+        let mut request = std::pin::pin!(store.accept(vec![event("1")]));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(request.as_mut().poll(&mut context).is_pending());
+        stepped.turn();
+        assert!(request.as_mut().poll(&mut context).is_ready(), "answered after one turn");
+        accepted += 1;
+        let removed = before + 1 - stepped.retained_rows();
+        assert!(removed <= BULK_ROWS_MAX as u64, "{removed} rows in one turn");
+        if removed == 0 {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps >= 4, "{steps} steps");
+    assert_eq!(stepped.retained_rows(), accepted);
+}
+
 /// Whose an ended subscription's lane was stayed in memory for good.
 #[tokio::test]
 async fn ended_subscriptions_are_forgotten_once_their_deliveries_are() {

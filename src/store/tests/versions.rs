@@ -7,7 +7,7 @@ use super::*;
 const FIRST: &[u8] = include_bytes!("../../../tests/data/store-v1.redb");
 
 /// Puts into a store what the file of a version holds.
-async fn furnish(world: &mut World) {
+pub(super) async fn furnish(world: &mut World) -> Lane {
     world.store.change("test", put_organization("acme", Some(1 << 30), false)).await.unwrap();
     let lane = world.subscribe(settings()).await.number;
     let keyed = NewEvent { idempotency_key: Some("key".to_owned()), ..event(r#"{"a": 1.0}"#) };
@@ -18,6 +18,7 @@ async fn furnish(world: &mut World) {
     world.settle(lane, head(&second), Settlement::Delivered).await;
     world.settle(lane, head(&third), Settlement::Failed).await;
     world.store.reopen("test", third.id.delivery(lane)).await.unwrap();
+    lane
 }
 
 /// Run by hand where a new schema version is made: `cargo test --lib writes_the_file -- --ignored`
@@ -32,6 +33,32 @@ async fn writes_the_file_of_this_version() {
     Database::open(&file).unwrap().compact().unwrap();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/store-v{SCHEMA_VERSION}.redb"));
     std::fs::copy(file, kept).unwrap();
+}
+
+/// A newer program's file is named as such by whatever meets it, and stays as it is.
+#[tokio::test]
+async fn a_newer_file_is_refused_and_not_touched() {
+    let mut world = World::new();
+    furnish(&mut world).await;
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    let file = world.options.path.join(FILE_NAME);
+    {
+        let database = Database::open(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let newer = (SCHEMA_VERSION + 1).to_be_bytes();
+        transaction.open_table(tables::META).unwrap().insert("schema_version", &newer[..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let before = std::fs::read(&file).unwrap();
+    let told = format!("version {}, this program knows up to {SCHEMA_VERSION}", SCHEMA_VERSION + 1);
+    let opened = Store::open(world.options.clone(), world.clock.clone(), [8; 32]).err();
+    let checked = crate::store::offline::check(&world.options.path, 1 << 20, &crate::seal::Keyring::default()).err();
+    for error in [opened, checked] {
+        let error = error.unwrap();
+        assert!(error.needs_people() && error.to_string().contains(&told), "{error}");
+        assert!(std::fs::read(&file).unwrap() == before, "it was written to");
+    }
 }
 
 #[tokio::test]

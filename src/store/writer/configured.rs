@@ -127,6 +127,37 @@ impl Writer {
         Ok(Ok(changed))
     }
 
+    /// Lets deliveries go that are held since a restore. Answers whether they were.
+    pub(super) fn commit_resume(&mut self, actor: Actor) -> Result<bool, WriteError> {
+        let Some(database) = self.shared.database() else { return Err(WriteError::Unavailable) };
+        if self.shared.held_since().is_none() {
+            return Ok(false);
+        }
+        let entry = AuditEntry {
+            sequence: self.next_audit,
+            at: self.now(),
+            actor,
+            action: "deliveries.resume".to_owned(),
+            object: String::new(),
+            organization: None,
+            changes: serde_json::json!({}),
+        };
+        let resumed = (|| {
+            let transaction = schema::begin(&database)?;
+            schema::set_held(&transaction, None)?;
+            self.put_audit(&transaction, &entry)?;
+            transaction.commit().map_err(StoreError::from)
+        })();
+        if let Err(error) = resumed {
+            return Err(self.broke(database, &error));
+        }
+        self.next_audit += 1;
+        *self.shared.held_since() = None;
+        tracing::info!("deliveries go on, after the restore");
+        self.take_effect(Effects { notices: vec![Notice::Resumed], ..Effects::default() });
+        Ok(true)
+    }
+
     pub(super) fn put_audit(&self, transaction: &WriteTransaction, entry: &AuditEntry) -> Result<(), StoreError> {
         let record = settings::write_audit(entry)?;
         transaction.open_table(AUDIT)?.insert(entry.sequence, record.as_slice())?;

@@ -111,7 +111,7 @@ impl Writer {
                                 *answer = result;
                             }
                         }
-                        Command::Change { .. } | Command::Bulk { .. } => {}
+                        Command::Change { .. } | Command::Resume { .. } | Command::Bulk { .. } => {}
                     }
                 }
                 effects.count.bytes = hot.bytes;

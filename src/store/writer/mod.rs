@@ -50,6 +50,7 @@ pub(in crate::store) enum Command {
     Change { actor: Actor, change: Change, reply: Reply<Result<Changed, ChangeError>> },
     Reopen { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
     Cancel { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
+    Resume { actor: Actor, reply: Reply<Result<bool, WriteError>> },
     Bulk { actor: Actor, lane: Lane, kind: JobKind, reply: Reply<Result<BulkDone, DeliveryError>> },
 }
 
@@ -231,6 +232,9 @@ impl Writer {
                     self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
                     let result = self.commit_change(&actor, change);
                     let _ = reply.send(result);
+                }
+                Command::Resume { actor, reply } => {
+                    let _ = reply.send(self.commit_resume(actor));
                 }
                 Command::Bulk { actor, lane, kind, reply } => {
                     self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
@@ -482,6 +486,7 @@ fn refuse(command: Command) {
     match command {
         Command::Accept { reply, .. } => drop(reply.send(Err(answer))),
         Command::Change { reply, .. } => drop(reply.send(Err(answer.into()))),
+        Command::Resume { reply, .. } => drop(reply.send(Err(answer))),
         Command::Reopen { reply, .. } | Command::Cancel { reply, .. } => drop(reply.send(Err(answer.into()))),
         Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
     }

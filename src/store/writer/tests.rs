@@ -19,6 +19,7 @@ fn writer(folder: &std::path::Path, clock: &Clock) -> (Store, Writer, tokio::syn
         bytes_max: 0,
         reserve_bytes: 0,
         cache_bytes: 1 << 20,
+        compact_above_bytes: 0,
         retention: Retention { delivered: day, failed: day, unmatched: day, audit: day },
         secrecy: Vec::new(),
         keyring: Arc::default(),

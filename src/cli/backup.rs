@@ -1,0 +1,142 @@
+//! `posthaste backup`: everything a daemon holds, in one file that proves itself whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::client::{Client, ClientArgs};
+use super::serve::ConfigFile;
+use super::{Failure, on_runtime, output};
+use crate::store::backup::{Passing, Summary, verify};
+use crate::store::offline;
+use crate::time::Clock;
+
+const EXAMPLE: &str = "Example:
+  posthaste backup --token-file token.txt /backups/posthaste-$(date +%F)
+
+It is of everything that the daemon had answered when it began, while it works on,
+and needs a key with the role admin for all organizations. It holds what the store
+holds, secrets too: keep it as you keep the store. --offline backs up the store of a
+daemon that is stopped.";
+
+/// Write everything the daemon holds to a file
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    /// Where to: written whole or not at all, for its owner alone; `-` is standard output
+    #[arg(value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Back up the store of a stopped daemon, which the configuration names
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Takes a backup, and proves it.
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let source = match args.offline {
+        true => Source::Store(args.config.load().map_err(|errors| Failure::usage(errors.to_string()))?.config.storage),
+        false => Source::Daemon(Client::new(args.client)?),
+    };
+    if args.output == Path::new("-") {
+        return source.write_to(std::io::stdout().lock());
+    }
+    let summary = to_file(&source, &args.output)?;
+    output::print(&if args.json {
+        as_json(&args.output, &summary).to_string()
+    } else {
+        format!("{}: {}", args.output.display(), as_text(&summary))
+    })
+}
+
+enum Source {
+    Daemon(Client),
+    Store(crate::config::Storage),
+}
+
+impl Source {
+    /// Writes all of it. What came is whole when this answers.
+    fn write_to(&self, mut output: impl Write) -> Result<(), Failure> {
+        match self {
+            Source::Store(storage) => {
+                let now = Clock::system().now();
+                offline::back_up(&storage.path, storage.cache_bytes, now, &mut output)
+                    .map_err(|error| Failure::failed(error.to_string()))?;
+            }
+            Source::Daemon(client) => {
+                let mut passing = Passing::default();
+                on_runtime(client.download("/v1/backup", |part| {
+                    passing.take(part);
+                    output.write_all(part)
+                }))?;
+                if !passing.is_whole() {
+                    return Err(Failure::failed("what came is not a whole backup: try again"));
+                }
+            }
+        }
+        output.flush().map_err(|error| Failure::failed(format!("the backup cannot be written: {error}")))
+    }
+}
+
+/// Writes beside `path`, syncs, reads again what is there, and only then gives it its name.
+fn to_file(source: &Source, path: &Path) -> Result<Summary, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", path.display()));
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let mut options = OpenOptions::new();
+    // Made anew, so that nobody else has it open, nor may read it.
+    let file = options.write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
+    let made = (|| {
+        source.write_to(&file)?;
+        file.sync_all().map_err(failed)?;
+        let written = File::open(&unfinished).map_err(failed)?;
+        verify(BufReader::new(written)).map_err(|error| Failure::failed(format!("what was written: {error}")))
+    })();
+    let summary = made.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    fs::rename(&unfinished, path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(summary)
+}
+
+/// What a backup holds, in a few words.
+pub(super) fn as_text(summary: &Summary) -> String {
+    let count = |name: &str| summary.tables.iter().find(|(table, _)| table == name).map_or(0, |(_, rows)| *rows);
+    format!(
+        "taken at {}: {} events, {} pending deliveries, {} subscriptions; {} rows in {} tables, {} bytes, store \
+         version {}, sha256 {}",
+        summary.taken_at,
+        count("event"),
+        count("pending"),
+        count("subscription"),
+        summary.rows(),
+        summary.tables.len(),
+        summary.bytes,
+        summary.schema_version,
+        hex::encode(summary.sha256),
+    )
+}
+
+/// The same for scripts.
+pub(super) fn as_json(path: &Path, summary: &Summary) -> Value {
+    let tables: serde_json::Map<String, Value> =
+        summary.tables.iter().map(|(name, rows)| (name.clone(), json!(rows))).collect();
+    json!({
+        "path": path,
+        "taken_at": summary.taken_at.to_string(),
+        "schema_version": summary.schema_version,
+        "bytes": summary.bytes,
+        "sha256": hex::encode(summary.sha256),
+        "tables": tables,
+    })
+}

@@ -1,0 +1,76 @@
+//! What is done with a store that no daemon has open: it is checked and backed up.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase};
+
+use crate::seal::Keyring;
+use crate::time::Timestamp;
+
+use super::backup::{self, WriteBackupError};
+use super::inspect::{Fault, Report, inspect};
+use super::open::{OpenError, check_sums, guarded, refuse_newer};
+use super::{FILE_NAME, StoreError, schema};
+
+pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+    builder
+}
+
+/// Opens the store of a folder, which nobody else has open.
+fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenError> {
+    let file = folder.join(FILE_NAME);
+    refuse_newer(&file)?;
+    let database = builder(cache_bytes).open(&file).map_err(|error| OpenError::of(&file, error))?;
+    let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
+    if found > schema::SCHEMA_VERSION {
+        return Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION });
+    }
+    Ok((file, database))
+}
+
+/// Checks the sums of every page, and index and records against each other.
+pub fn check(folder: &Path, cache_bytes: u64, keyring: &Keyring) -> Result<Report, OpenError> {
+    guarded(&folder.join(FILE_NAME), || {
+        let (file, mut database) = open(folder, cache_bytes)?;
+        if schema::look(&database.begin_read().map_err(StoreError::from)?)?.version == 0 {
+            return Err(OpenError::Damaged(file, "it holds no store".to_owned()));
+        }
+        let are_sums_right = check_sums(&mut database)?;
+        let mut report = inspect(&database, keyring)?;
+        if !are_sums_right {
+            report.found(Fault::Sums);
+        }
+        Ok(report)
+    })
+}
+
+/// Writes a backup of a store that no daemon has open.
+pub fn back_up(folder: &Path, cache_bytes: u64, now: Timestamp, mut output: impl Write) -> Result<(), BackUpError> {
+    let file = folder.join(FILE_NAME);
+    let written = guarded(&file, || {
+        let (_, database) = open(folder, cache_bytes)?;
+        let transaction = database.begin_read().map_err(StoreError::from)?;
+        let written = backup::write(&transaction, now, |part| {
+            output.write_all(&part).map_err(|error| WriteBackupError::Stopped(error.to_string()))
+        });
+        match written {
+            Err(WriteBackupError::Store(error)) => Err(error.into()),
+            written => Ok(written),
+        }
+    })?;
+    written.map_err(|error| BackUpError::Output(error.to_string()))
+}
+
+/// Why no backup was written.
+#[derive(Debug, thiserror::Error)]
+pub enum BackUpError {
+    /// The store cannot be opened or read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What it is written to takes no more.
+    #[error("the backup cannot be written: {0}")]
+    Output(String),
+}

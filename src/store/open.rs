@@ -1,0 +1,192 @@
+//! Opening the database at the start: what is made of one that cannot be opened,
+//! when its sums are checked, and when its file is made smaller.
+//!
+//! **A damaged store is an error that says what to do**, also where redb would
+//! panic: a service manager that starts the process again would meet it for ever.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, DatabaseError, ReadableDatabase};
+
+use crate::limits::COMPACT_LIVE_PART;
+
+use super::count::Counts;
+use super::shared::Shared;
+use super::{StoreError, schema};
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another process; only one may run on a folder")]
+    InUse(PathBuf),
+    /// There is none.
+    #[error("there is no store at {0}")]
+    Missing(PathBuf),
+    /// It was written by a newer program.
+    #[error("the store has version {found}, this program knows up to {known}: run the newer program")]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// Its bytes are not what was written.
+    #[error(
+        "{0} is damaged: {1}; move it away and `posthaste restore` a backup (`posthaste check-store` says what is \
+         wrong)"
+    )]
+    Damaged(PathBuf, String),
+    /// The folder cannot be made.
+    #[error("{0} cannot be created: {1}")]
+    Folder(PathBuf, std::io::Error),
+    /// The database cannot be opened.
+    #[error("{0} cannot be opened: {1}")]
+    Database(PathBuf, Box<redb::Error>),
+    /// Something in it cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Content(#[from] StoreError),
+    /// The writer's thread cannot be started.
+    #[error("the writer's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl OpenError {
+    /// Whether starting again leads to the same, until somebody does something.
+    pub fn needs_people(&self) -> bool {
+        matches!(self, OpenError::Damaged(..) | OpenError::Newer { .. })
+    }
+
+    pub(super) fn of(file: &Path, error: DatabaseError) -> OpenError {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(file.to_owned()),
+            DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                OpenError::Missing(file.to_owned())
+            }
+            error => OpenError::Database(file.to_owned(), Box::new(error.into())),
+        }
+    }
+
+    /// The same, called damage where it is.
+    fn judged(self, file: &Path) -> OpenError {
+        let damage = match &self {
+            OpenError::Database(_, error)
+            | OpenError::Content(StoreError::Database(error) | StoreError::Commit(error)) => damage(error),
+            _ => None,
+        };
+        damage.map_or(self, |damage| OpenError::Damaged(file.to_owned(), damage))
+    }
+}
+
+/// What is wrong with the file, where that is what an error means.
+fn damage(error: &redb::Error) -> Option<String> {
+    match error {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => {
+            Some(error.to_string())
+        }
+        redb::Error::Io(io)
+            if matches!(io.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            Some("it is no store of ours, or cut short".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Opens, or does the first work on what was opened. A panic is damage: of the
+/// half-done nothing is used again, and the file is as it was at its last commit.
+pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(opened) => opened.map_err(|error| error.judged(file)),
+        Err(_) => Err(OpenError::Damaged(file.to_owned(), "reading it panicked".to_owned())),
+    }
+}
+
+/// Refuses the file of a newer program before anything is written to it: redb writes
+/// when it opens one, and when it closes it. Where it cannot be looked at, as after a
+/// crash or where there is none, opening it says more.
+pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
+    let Ok(database) = redb::Builder::new().open_read_only(file) else { return Ok(()) };
+    let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
+    match found > schema::SCHEMA_VERSION {
+        true => Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION }),
+        false => Ok(()),
+    }
+}
+
+/// Opens the database for the first time in this process.
+///
+/// redb checks the sums of all pages after a crash. Where the process ended by a
+/// panic it may have closed the file in order, and would not look: then it is asked to.
+pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
+    refuse_newer(&shared.file)?;
+    let was_checked = Arc::new(AtomicBool::new(false));
+    let noted = was_checked.clone();
+    let mut builder = shared.builder();
+    builder.set_repair_callback(move |_| noted.store(true, Ordering::Relaxed));
+    let mut database = shared.create(&builder)?;
+    let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
+    let is_ours = found.version <= schema::SCHEMA_VERSION;
+    if is_ours && !found.was_closed && !was_checked.load(Ordering::Relaxed) && !check_sums(&mut database)? {
+        tracing::warn!("the store was damaged; it goes on from the commit before");
+    }
+    Ok(database)
+}
+
+/// Makes a file smaller that is large and mostly free. Without that it still does:
+/// where it cannot be done, the store is opened anew as it is.
+pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<Database, OpenError> {
+    let (live_bytes, file_bytes) = (Counts::load(&database)?.live_bytes, shared.file_bytes());
+    if !is_worth_compacting(file_bytes, live_bytes, shared.compact_above_bytes()) {
+        return Ok(database);
+    }
+    tracing::info!(file_bytes, live_bytes, "the store's file is mostly free: it is compacted");
+    if let Err(error) = compact(&mut database) {
+        tracing::warn!(%error, "the store could not be compacted");
+        drop(database);
+        return shared.open_database();
+    }
+    tracing::info!(file_bytes = shared.file_bytes(), "the store is compacted");
+    Ok(database)
+}
+
+/// Checks the sums of every page. False: some were wrong, and the commit before was
+/// taken instead.
+pub(super) fn check_sums(database: &mut Database) -> Result<bool, StoreError> {
+    database.check_integrity().map_err(StoreError::from)
+}
+
+/// Moves what is live to the file's beginning and cuts off its end, in commits of
+/// its own: a crash in the middle leaves everything where it can be found.
+fn compact(database: &mut Database) -> Result<(), StoreError> {
+    database.compact()?;
+    Ok(())
+}
+
+/// Whether a file of that size, with that much in it, is to be made smaller. Pages
+/// are never full: what is live takes up to twice its bytes, so that a file which
+/// was compacted lately is not compacted again.
+fn is_worth_compacting(file_bytes: u64, live_bytes: u64, above_bytes: u64) -> bool {
+    above_bytes > 0 && file_bytes >= above_bytes && live_bytes < file_bytes / COMPACT_LIVE_PART
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_large_files_that_are_mostly_free_are_compacted() {
+        for (file, live, above, is_worth) in [
+            (400, 99, 400, true),
+            (400, 0, 1, true),
+            (400, 100, 400, false),
+            (399, 0, 400, false),
+            (1 << 40, 0, 0, false),
+        ] {
+            assert_eq!(is_worth_compacting(file, live, above), is_worth, "{file} {live} {above}");
+        }
+    }
+}
