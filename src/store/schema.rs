@@ -146,7 +146,8 @@ pub(super) fn begin_anew(
     taken_at: Timestamp,
     held_since: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    let newest = transaction.open_table(EVENT)?.last()?.map(|(key, _)| EventId::from_key(*key.value()));
+    let of_event = transaction.open_table(EVENT)?.last()?.map(|(key, _)| *key.value());
+    let newest = of_event.max(cursor(transaction, PLACE_KEY)?).map(EventId::from_key);
     let given_until = newest.map_or(taken_at, |newest| newest.accepted_at().max(taken_at));
     put_cursor(transaction, IDS_AFTER_KEY, EventId::last_at(given_until).to_key())?;
     set_held(transaction, held_since)
