@@ -24,7 +24,17 @@ pub const TOKEN: &str = "POSTHASTE_TOKEN";
 pub const URL: &str = "POSTHASTE_URL";
 /// The signing secret of the command line's `sign`, `verify` and `listen`.
 pub const SECRET: &str = "POSTHASTE_SECRET";
-const RESERVED: [&str; 4] = [CONFIG, TOKEN, URL, SECRET];
+/// Which part of the daemon is to end from within: see [`crate::fault`].
+#[cfg(debug_assertions)]
+pub const TEST_FAULT: &str = "POSTHASTE_TEST_FAULT";
+const RESERVED: &[&str] = &[
+    CONFIG,
+    TOKEN,
+    URL,
+    SECRET,
+    #[cfg(debug_assertions)]
+    TEST_FAULT,
+];
 
 /// Every variable of this process.
 pub fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
@@ -115,7 +125,7 @@ pub(super) fn read(
 
 fn one(variable: &str, value: OsString, known: &BTreeMap<String, (String, &Value)>) -> Result<(String, Value), String> {
     let Some((path, example)) = known.get(variable) else {
-        let names = known.keys().map(String::as_str).chain(RESERVED);
+        let names = known.keys().map(String::as_str).chain(RESERVED.iter().copied());
         return Err(match nearest(variable, names) {
             Some(near) => format!("is not known; did you mean {near}?"),
             None => "is not known".to_owned(),

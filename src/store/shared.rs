@@ -18,23 +18,14 @@ use crate::time::{Clock, Timestamp};
 use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
+use super::space::Ballast;
 use super::writer::Command;
 use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, settings, tables};
-
-/// How much room is left, from none up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Room {
-    /// Publishing is refused.
-    None,
-    /// Less than a tenth of the quota, or twice the reserve of the disk.
-    Low,
-    /// More.
-    Enough,
-}
 
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) file: PathBuf,
+    pub(super) ballast: Ballast,
     /// Where a simulation keeps what else the file holds.
     #[cfg(test)]
     pub(super) disk: Option<super::simulated::Disk>,
@@ -55,6 +46,7 @@ impl Shared {
     pub(super) fn new(options: Options, clock: Clock) -> Shared {
         Shared {
             file: options.path.join(FILE_NAME),
+            ballast: Ballast::of(&options.path),
             #[cfg(test)]
             disk: None,
             clock,
@@ -107,33 +99,18 @@ impl Shared {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn retention(&self) -> Retention {
-        self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
+    /// Live bytes at which publishing is refused; 0: what the disk has.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).bytes_max
     }
 
-    /// How much room the quota and the disk have. What was low stays so until there
-    /// is clearly more.
-    pub(super) fn room(&self, before: Room) -> Room {
-        let margin = |of: u64, part: u64| if before == Room::Enough { 0 } else { of / part };
-        let (bytes_max, reserve_bytes) = {
-            let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-            (options.bytes_max, options.reserve_bytes)
-        };
-        let of_quota = match self.counts().live_bytes {
-            live if bytes_max > 0 && live >= bytes_max => Room::None,
-            live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
-            _ => Room::Enough,
-        };
-        let of_disk = match rustix::fs::statvfs(&self.file) {
-            Ok(disk) => match disk.f_bavail.saturating_mul(disk.f_frsize) {
-                free if free < reserve_bytes => Room::None,
-                free if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
-                _ => Room::Enough,
-            },
-            // It cannot be told: writing will.
-            Err(_) => Room::Enough,
-        };
-        of_quota.min(of_disk)
+    /// Bytes of the disk that are left free.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).reserve_bytes
+    }
+
+    pub(super) fn retention(&self) -> Retention {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
     }
 
     pub(super) fn open_database(&self) -> Result<Database, OpenError> {

@@ -1,0 +1,22 @@
+//! Attacks on the real binary. Each has a short form that runs with the others, and
+//! a long one that is asked for; `docs/reliability.md` says what came of those:
+//!
+//! ```sh
+//! cargo test --test campaign
+//! cargo test --release --test campaign -- --ignored --nocapture --test-threads 1
+//! ```
+//!
+//! - `parts`: a core part ends from within.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../process/daemon.rs"]
+#[allow(dead_code)]
+mod daemon;
+#[path = "../process/load.rs"]
+#[allow(dead_code)]
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(debug_assertions)]
+mod parts;
