@@ -129,7 +129,29 @@ impl Shared {
         if let Some(disk) = &self.disk {
             return builder.create_with_backend(disk.backend());
         }
+        if !self.file.exists() {
+            self.make_database(builder)?;
+        }
         builder.create(&self.file)
+    }
+
+    /// A new database gets its name once it is whole: one that was begun, and cut off
+    /// by a full disk or a crash, could never be opened.
+    fn make_database(&self, builder: &redb::Builder) -> Result<(), redb::DatabaseError> {
+        let begun = self.file.with_extension("new");
+        let remove = || drop(std::fs::remove_file(&begun));
+        let make = || {
+            drop(builder.create(&begun)?);
+            Ok(std::fs::rename(&begun, &self.file)?)
+        };
+        match make() {
+            made @ (Ok(()) | Err(redb::DatabaseError::DatabaseAlreadyOpen)) => made,
+            Err(_) => {
+                // What a crash left there may be in the way.
+                remove();
+                make().inspect_err(|_| remove())
+            }
+        }
     }
 
     /// Reads what is configured and what is counted. What lanes went through is read

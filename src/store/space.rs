@@ -25,6 +25,8 @@ use super::shared::Shared;
 /// The ballast's file beside the database.
 const BALLAST_NAME: &str = "ballast";
 
+/// What the ballast repeats: more than file systems compress at a time.
+const BLOCK_BYTES: usize = 256 * 1024;
 /// A file is mostly free where it takes so many times the live bytes: stored, they
 /// take up to twice as much.
 const MOSTLY_FREE_TIMES: u64 = 3;
@@ -149,11 +151,11 @@ impl Ballast {
     /// Blocks that hold something: neither a hole nor what a file system compresses.
     fn write(&self, bytes: u64) -> io::Result<()> {
         let mut file = File::create(self.file())?;
-        let (mut random, mut block) = (StdRng::seed_from_u64(bytes), [0; 64 * 1024]);
+        let mut block = vec![0; BLOCK_BYTES];
+        StdRng::seed_from_u64(bytes).fill_bytes(&mut block);
         let mut left = bytes;
         while left > 0 {
             let length = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            random.fill_bytes(&mut block[..length]);
             file.write_all(&block[..length])?;
             left -= length as u64;
         }

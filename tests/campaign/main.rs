@@ -6,7 +6,8 @@
 //! cargo test --release --test campaign -- --ignored --nocapture --test-threads 1
 //! ```
 //!
-//! - `parts`: a core part ends from within.
+//! - `kills`: SIGKILL, again and again; `space`: a full disk, on a `tmpfs`;
+//!   `parts`: a core part ends from within.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../process/daemon.rs"]
@@ -18,5 +19,8 @@ mod load;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
 #[cfg(debug_assertions)]
 mod parts;
+mod space;
+mod tmpfs;
