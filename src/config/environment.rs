@@ -56,6 +56,14 @@ pub fn secret(name: &str) -> Option<Secret> {
     text(name).map(Secret::new)
 }
 
+/// How many of the files that this process may have open one kind of connection may
+/// take: callers', those that wait for another request to a receiver, and those of
+/// attempts in flight. The last quarter is for the store and for resolving names.
+pub fn open_files_share() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    most.map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX).max(2))
+}
+
 /// Where temporary folders are made.
 pub fn temporary_folder() -> PathBuf {
     std::env::temp_dir()

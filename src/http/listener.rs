@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Listen, ServerTls};
+use crate::config::{Listen, ServerTls, environment};
 use crate::fault::{self, Part};
 use crate::limits::{CONNECTIONS_MAX, REQUEST_HEAD_TIMEOUT};
 
@@ -97,7 +97,7 @@ impl Listeners {
     /// future cuts off what is still in flight.
     pub async fn serve(self, service: Service, shutdown: watch::Receiver<bool>) {
         let shared = Arc::new(Shared { service, ids: RequestIds::new() });
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX.min(environment::open_files_share())));
         let mut loops = JoinSet::new();
         for (socket, _) in self.sockets {
             let door = Door { shared: shared.clone(), slots: slots.clone(), tls: self.tls.clone() };

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `kills`: SIGKILL, again and again; `space`: a full disk, on a `tmpfs`;
+//!   `scarcity`: few open files, little memory; `crowd`: many endpoints;
 //!   `parts`: a core part ends from within.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -19,8 +20,10 @@ mod load;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crowd;
 mod kills;
 #[cfg(debug_assertions)]
 mod parts;
+mod scarcity;
 mod space;
 mod tmpfs;
