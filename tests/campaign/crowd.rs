@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::support::PATIENCE;
 
 /// The status for a path.
 type Answers = Arc<dyn Fn(&str) -> u16 + Send + Sync>;
@@ -13,6 +16,7 @@ type Answers = Arc<dyn Fn(&str) -> u16 + Send + Sync>;
 pub(crate) struct Crowd {
     port: u16,
     requests: Arc<Mutex<HashMap<String, usize>>>,
+    arrived: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -27,16 +31,17 @@ impl Crowd {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
-        let (seen, answers): (_, Answers) = (requests.clone(), Arc::new(answers));
+        let (arrived, answers): (Arc<Notify>, Answers) = (Arc::default(), Arc::new(answers));
+        let (seen, notify) = (requests.clone(), arrived.clone());
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                connections.spawn(serve(stream, seen.clone(), answers.clone()));
+                connections.spawn(serve(stream, seen.clone(), notify.clone(), answers.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Crowd { port, requests, task }
+        Crowd { port, requests, arrived, task }
     }
 
     /// The endpoint of that number, on an address of its own.
@@ -47,9 +52,19 @@ impl Crowd {
     pub(crate) fn total(&self) -> usize {
         self.requests.lock().unwrap().values().sum()
     }
+
+    /// Waits until so many requests came.
+    pub(crate) async fn reaches(&self, total: usize) {
+        while self.total() < total {
+            let arrived = self.arrived.notified();
+            if tokio::time::timeout(PATIENCE, arrived).await.is_err() {
+                panic!("{} requests came, and no more within {PATIENCE:?}", self.total());
+            }
+        }
+    }
 }
 
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<HashMap<String, usize>>>, answers: Answers) {
+async fn serve(mut stream: TcpStream, seen: Arc<Mutex<HashMap<String, usize>>>, notify: Arc<Notify>, answers: Answers) {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes);
@@ -66,6 +81,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<HashMap<String, usize>>>, 
         bytes.clear();
         let status = answers(&path);
         *seen.lock().unwrap().entry(path).or_default() += 1;
+        notify.notify_one();
         let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! - `kills`: SIGKILL, again and again; `space`: a full disk, on a `tmpfs`;
-//!   `scarcity`: few open files, little memory; `crowd`: many endpoints;
+//!   `scarcity`: few open files, little memory; `crowd`: many endpoints; `names`: a
+//!   resolver that is silent;
 //!   `parts`: a core part ends from within.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,6 +23,7 @@ mod support;
 
 mod crowd;
 mod kills;
+mod names;
 #[cfg(debug_assertions)]
 mod parts;
 mod scarcity;
