@@ -34,7 +34,9 @@ pub struct Fault {
 
 /// The text is no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a part (store, engine, listener), how it ends (panic, return) and after how many turns: engine:panic:100")]
+#[error(
+    "must be a part (store, engine, listener), how it ends (panic, return) and after how many turns: engine:panic:100"
+)]
 pub struct NotAFault;
 
 impl FromStr for Fault {
@@ -74,7 +76,8 @@ pub fn ends(part: Part) -> bool {
         return false;
     }
     let Some(fault) = ARMED.get().filter(|fault| fault.part == part) else { return false };
-    let turns_left = fault.turns_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)));
+    let turns_left =
+        fault.turns_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)));
     if turns_left.is_ok_and(|left| left > 0) {
         return false;
     }

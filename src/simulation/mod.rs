@@ -5,7 +5,8 @@
 //! - `world.rs` time, crashes, people; `work.rs` what they ask; `network.rs` what
 //!   receivers do. The disk is the store's own: `store/simulated/disk.rs`.
 //! - `book.rs` what must be true of what is stored, `lanes.rs` of attempts,
-//!   `wire.rs` of requests; `end.rs` of how it ends.
+//!   `wire.rs` of requests; `end.rs` of how it ends. `uplink.rs` is another play: two
+//!   days without a network.
 //! - `tests.rs` which seeds are played, and how to play one again.
 
 mod book;
@@ -14,6 +15,7 @@ mod lanes;
 mod network;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod wire;
 mod work;
 mod world;

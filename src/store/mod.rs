@@ -29,9 +29,9 @@ mod records;
 mod schema;
 mod settings;
 mod shared;
-mod space;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod space;
 mod tables;
 #[cfg(test)]
 mod tests;

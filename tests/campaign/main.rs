@@ -6,6 +6,7 @@
 //! cargo test --release --test campaign -- --ignored --nocapture --test-threads 1
 //! ```
 //!
+//! - `clocks`: the wall clock is set; `depth`: a lane with a million waiting;
 //! - `kills`: SIGKILL, again and again; `space`: a full disk, on a `tmpfs`;
 //!   `scarcity`: few open files, little memory; `crowd`: many endpoints; `names`: a
 //!   resolver that is silent;
@@ -21,7 +22,9 @@ mod load;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clocks;
 mod crowd;
+mod depth;
 mod kills;
 mod names;
 #[cfg(debug_assertions)]

@@ -13,8 +13,7 @@ async fn ended_by(fault: &str) -> (Option<i32>, String) {
     let config = home.quiet(&home.configure(""));
     let receiver = Receiver::plain(|_, _| Reply::status(200)).await;
     // Two listeners, so that one of them is still there when the other ends.
-    let variables =
-        [("POSTHASTE_TEST_FAULT", fault), ("POSTHASTE_SERVICE_LISTEN", "127.0.0.1:0,127.0.0.1:0")];
+    let variables = [("POSTHASTE_TEST_FAULT", fault), ("POSTHASTE_SERVICE_LISTEN", "127.0.0.1:0,127.0.0.1:0")];
     let mut daemon = Daemon::start_with(&config, &variables).await;
     daemon.post("/v1/subscriptions", &json!({"url": receiver.url, "events": ["*"]})).await.expect(201);
     let address = daemon.address;
