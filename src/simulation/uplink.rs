@@ -63,6 +63,9 @@ pub(super) fn play(seed: u64) -> Option<Outage> {
         assert_eq!(state, DeliveryState::Delivered, "{id} was within its horizon");
     }
     let attempts_after = world.lanes.attempts - before;
-    assert_eq!(attempts_after, owed.len() as u64, "each once, now that it has a chance");
+    // Each once, now that it has a chance; a probe of each lane may have been under way
+    // without one, and what is told of the lane is an event too.
+    let most = owed.len() as u64 + 2 * lanes;
+    assert!(attempts_after <= most, "{attempts_after} attempts at {} deliveries", owed.len());
     Some(Outage { deliveries: owed.len(), attempts_while_down, attempts_after })
 }
