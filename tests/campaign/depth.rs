@@ -59,9 +59,12 @@ async fn a_deep_lane_is_disabled_enabled_and_deleted() {
     deep(5_000).await;
 }
 
-/// `cargo test --release --test campaign a_million -- --ignored --nocapture`
+/// `cargo test --release --test campaign a_million -- --ignored --nocapture`;
+/// `POSTHASTE_CAMPAIGN_WAITING=n` lets other than a million wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "publishes a million events"]
+#[allow(clippy::disallowed_methods, reason = "how many wait is said from outside")]
 async fn a_lane_with_a_million_waiting_is_disabled_enabled_and_deleted() {
-    deep(1_000_000).await;
+    let waiting = std::env::var("POSTHASTE_CAMPAIGN_WAITING").map_or(1_000_000, |text| text.parse().unwrap());
+    deep(waiting).await;
 }

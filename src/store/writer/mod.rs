@@ -73,7 +73,7 @@ const SPACE_EVERY: Duration = Duration::from_millis(200);
 const SPACE_EVERY_BYTES: u64 = 64 * 1024;
 /// How far apart two compactions on a full disk are at least: nothing else is written
 /// meanwhile.
-const SHRINK_EVERY: Duration = Duration::from_secs(600);
+const SHRINK_EVERY: Duration = Duration::from_secs(60);
 /// How far apart two tellings of low storage are at least.
 const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
 
