@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::api;
 use crate::attempt::Performer;
-use crate::config::{Auth, Config, Listen, Live, Loaded};
+use crate::config::{Auth, Config, Listen, Live, Loaded, environment};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, StoreGone};
 use crate::http::{BindError, BodyRoom, Certificate, Listeners};
@@ -97,6 +97,7 @@ pub struct App {
 impl App {
     /// Starts a daemon that trusts `roots` to say who receivers are.
     pub async fn start(config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
+        let config = within_open_files(config);
         let live = Live::new(config.clone());
         let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
         let client = Client::new((&config.delivery).into(), roots)?;
@@ -175,6 +176,7 @@ impl App {
     /// When it would let everybody in at listeners that other machines reach, or lacks a
     /// key that secrets are encrypted under: nothing changes then. Those in force count, not those it asks for.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let config = within_open_files(config);
         let open = self.addresses.iter().find(|listener| !listener.is_local());
         if let (Auth::None, Some(open)) = (config.service.auth, open) {
             return Err(ReloadError::Open(show_address(open)));
@@ -306,6 +308,16 @@ async fn first_ended(servers: &mut [JoinHandle<()>]) {
         if ended { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+/// An attempt needs an open file: with too few, those that got none would fail.
+fn within_open_files(mut config: Config) -> Config {
+    let share = u32::try_from(environment::open_files_share()).unwrap_or(u32::MAX);
+    if config.delivery.concurrency_total > share {
+        tracing::warn!(attempts_in_flight_max = share, "too few open files for delivery.concurrency_total");
+        config.delivery.concurrency_total = share;
+    }
+    config
 }
 
 fn random_seed() -> Result<[u8; 32], StartError> {

@@ -23,6 +23,7 @@
 //! | [`model`] | organizations, events, subscriptions, deliveries, and their rules |
 //! | [`input`], [`json`], [`id`], [`secret`], [`seal`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
 //!
+//! [`fault`] lets tests end a part from within, in debug builds alone.
 //! `simulation`, for tests, stands above all: the daemon in virtual time, from one seed.
 //!
 //! From `sched` down nothing names tokio, a file, a socket or a clock: `now` and
@@ -38,6 +39,7 @@ pub mod config;
 pub mod deliver;
 pub mod dialect;
 pub mod engine;
+pub mod fault;
 pub mod filter;
 pub mod http;
 pub mod id;

@@ -211,6 +211,12 @@ pub const TOKEN_LIFETIME_MAX: std::time::Duration = std::time::Duration::from_se
 /// How long before its end a token is fetched anew; at most a tenth of its life.
 pub const TOKEN_MARGIN_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// What a full disk gives back, so that the store can be opened and drained: see
+/// `store/space.rs`.
+pub const BALLAST_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The share of its file system that the ballast takes at most.
+pub const BALLAST_SHARE: u64 = 16;
+
 /// Connections to all of our own listeners together; more wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// A request's head, and the idle time before the next one on a connection.

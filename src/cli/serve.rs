@@ -7,6 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{Failure, on_runtime};
 use crate::app::{RunError, StartError};
 use crate::config::{Loaded, environment};
+#[cfg(debug_assertions)]
+use crate::fault;
 use crate::{app, log};
 
 const EXAMPLE: &str = "Example:
@@ -60,5 +62,10 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
     log::init(&loaded.config.log);
     raise_open_files();
+    #[cfg(debug_assertions)]
+    if let Some(text) = environment::text(environment::TEST_FAULT) {
+        let variable = environment::TEST_FAULT;
+        fault::arm(text.parse().map_err(|error| Failure::usage(format!("{variable} {error}")))?);
+    }
     on_runtime(async { app::run(loaded).await.map_err(failure) })
 }

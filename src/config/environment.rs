@@ -24,7 +24,17 @@ pub const TOKEN: &str = "POSTHASTE_TOKEN";
 pub const URL: &str = "POSTHASTE_URL";
 /// The signing secret of the command line's `sign`, `verify` and `listen`.
 pub const SECRET: &str = "POSTHASTE_SECRET";
-const RESERVED: [&str; 4] = [CONFIG, TOKEN, URL, SECRET];
+/// Which part of the daemon is to end from within: see [`crate::fault`].
+#[cfg(debug_assertions)]
+pub const TEST_FAULT: &str = "POSTHASTE_TEST_FAULT";
+const RESERVED: &[&str] = &[
+    CONFIG,
+    TOKEN,
+    URL,
+    SECRET,
+    #[cfg(debug_assertions)]
+    TEST_FAULT,
+];
 
 /// Every variable of this process.
 pub fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
@@ -44,6 +54,14 @@ pub fn text(name: &str) -> Option<String> {
 /// The same, where it must not be seen.
 pub fn secret(name: &str) -> Option<Secret> {
     text(name).map(Secret::new)
+}
+
+/// How many of the files that this process may have open one kind of connection may
+/// take: callers', those that wait for another request to a receiver, and those of
+/// attempts in flight. The last quarter is for the store and for resolving names.
+pub fn open_files_share() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    most.map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX).max(2))
 }
 
 /// Where temporary folders are made.
@@ -115,7 +133,7 @@ pub(super) fn read(
 
 fn one(variable: &str, value: OsString, known: &BTreeMap<String, (String, &Value)>) -> Result<(String, Value), String> {
     let Some((path, example)) = known.get(variable) else {
-        let names = known.keys().map(String::as_str).chain(RESERVED);
+        let names = known.keys().map(String::as_str).chain(RESERVED.iter().copied());
         return Err(match nearest(variable, names) {
             Some(near) => format!("is not known; did you mean {near}?"),
             None => "is not known".to_owned(),

@@ -2,12 +2,13 @@
 //! connection goes to the vetted address itself**: there is no second lookup that
 //! could answer something else, and a literal in the URL takes the same way.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Host;
 
@@ -19,12 +20,21 @@ use crate::model::FailureCode;
 /// Opens connections.
 pub(super) struct Dialer {
     lookups: Arc<Semaphore>,
+    under_way: Arc<UnderWay>,
 }
+
+/// Names that are being looked up, each once: who asks for one meanwhile waits for
+/// the same answer. A resolver that is silent about a name holds one lookup with it,
+/// and not one for each attempt.
+type UnderWay = Mutex<HashMap<String, watch::Receiver<Option<Found>>>>;
+
+/// The addresses of a name, or why there are none.
+type Found = Result<Arc<[IpAddr]>, Arc<str>>;
 
 impl Dialer {
     /// One dialer, because what it bounds is the process's.
     pub(super) fn new() -> Dialer {
-        Dialer { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        Dialer { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), under_way: Arc::default() }
     }
 
     /// A connection to the first address of `host` that may be dialled and answers
@@ -57,23 +67,40 @@ impl Dialer {
             Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
             Host::Domain(name) => name.to_owned(),
         };
-        let permit = self.lookups.clone().acquire_owned().await;
-        // A lookup cannot be cut off. In a task of its own it keeps its permit
-        // until it ends, so that a resolver that hangs cannot use up the threads.
-        let lookup = tokio::spawn(async move {
-            let _permit = permit;
-            let found = lookup_host((name, port)).await?;
-            io::Result::Ok(found.take(RESOLVED_ADDRESSES_MAX).collect::<Vec<_>>())
-        });
-        match lookup.await {
-            Ok(Ok(found)) if found.is_empty() => Err(nowhere()),
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => {
+        let mut answer = self.ask(name);
+        let found = answer.wait_for(Option::is_some).await;
+        match found.as_deref() {
+            Ok(Some(Ok(found))) if found.is_empty() => Err(nowhere()),
+            Ok(Some(Ok(found))) => Ok(found.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
+            Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "a host's name does not resolve");
                 Err(nowhere())
             }
-            Err(_) => Err(Failure::new(FailureCode::Dns, "the lookup of the host's name was cut off")),
+            Ok(None) | Err(_) => Err(Failure::new(FailureCode::Dns, "the lookup of the host's name was cut off")),
         }
+    }
+
+    /// The answer that is under way, or a new lookup's. A lookup cannot be cut off: in
+    /// a task of its own it keeps its permit until it ends, so that a resolver that
+    /// hangs cannot use up the threads.
+    fn ask(&self, name: String) -> watch::Receiver<Option<Found>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = under_way.get(&name).filter(|answer| answer.has_changed().is_ok()) {
+            return answer.clone();
+        }
+        let (tell, answer) = watch::channel(None);
+        under_way.insert(name.clone(), answer.clone());
+        let (lookups, others) = (self.lookups.clone(), self.under_way.clone());
+        tokio::spawn(async move {
+            let _permit = lookups.acquire_owned().await;
+            let found = match lookup_host((name.as_str(), 0)).await {
+                Ok(found) => Ok(found.take(RESOLVED_ADDRESSES_MAX).map(|address| address.ip()).collect()),
+                Err(error) => Err(error.to_string().into()),
+            };
+            others.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            tell.send_replace(Some(found));
+        });
+        answer
     }
 }
 

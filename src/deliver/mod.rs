@@ -32,7 +32,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::config::{self, AllowedNetwork};
+use crate::config::{self, AllowedNetwork, environment};
 use crate::id::Lane;
 use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
@@ -181,7 +181,7 @@ impl Shared {
             rules: RwLock::new(Arc::new(Rules::new(options, Vec::new()))),
             dialer: Dialer::new(),
             tls,
-            pool: Arc::default(),
+            pool: Arc::new(Pool::of(environment::open_files_share())),
             tokens: Tokens::new(),
             warnings,
             #[cfg(test)]

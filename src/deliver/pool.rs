@@ -161,10 +161,17 @@ struct State {
 }
 
 /// See the module.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<State>);
+pub(super) struct Pool {
+    state: Mutex<State>,
+    idle_max: usize,
+}
 
 impl Pool {
+    /// A pool of at most so many connections, and [`IDLE_CONNECTIONS_MAX`].
+    pub(super) fn of(idle_max: usize) -> Pool {
+        Pool { state: Mutex::default(), idle_max: idle_max.min(IDLE_CONNECTIONS_MAX) }
+    }
+
     /// An open connection to `endpoint`, the one used last, whose address `admits`
     /// takes: it was vetted for whoever dialled it, under the policy of that time.
     pub(super) fn take(&self, endpoint: &Endpoint, admits: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
@@ -200,7 +207,7 @@ impl Pool {
         let mut state = self.state();
         if state.idle.get(&endpoint).is_some_and(|list| list.len() >= IDLE_CONNECTIONS_PER_ENDPOINT_MAX) {
             state.drop_oldest(&endpoint);
-        } else if state.count >= IDLE_CONNECTIONS_MAX {
+        } else if state.count >= self.idle_max {
             let first = |list: &VecDeque<Idle>| list.front().map(|idle| idle.until);
             let oldest = state.idle.iter().min_by_key(|(_, list)| first(list)).map(|(endpoint, _)| endpoint.clone());
             if let Some(oldest) = oldest {
@@ -230,7 +237,7 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -286,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_closed_or_over_its_time_is_not_handed_out() {
-        let pool = Arc::<Pool>::default();
+        let pool = Arc::new(Pool::of(usize::MAX));
         let (mut closed, peer) = connection(1).await;
         drop(peer);
         assert!(!closed.is_reusable().await);
@@ -306,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_pool_is_bounded() {
-        let pool = Arc::<Pool>::default();
+        let pool = Arc::new(Pool::of(usize::MAX));
         let mut peers = Vec::new();
         let endpoints = IDLE_CONNECTIONS_MAX / IDLE_CONNECTIONS_PER_ENDPOINT_MAX + 1;
         for port in 1..=u16::try_from(endpoints).expect("few") {

@@ -19,6 +19,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::attempt::{Performed, Performer};
 use crate::config::{Config, Live};
 use crate::dialect;
+use crate::fault::{self, Part};
 use crate::id::{EventId, Lane};
 use crate::limits::LOADS_AT_ONCE_MAX;
 use crate::metrics::Metrics;
@@ -164,6 +165,9 @@ impl Engine {
                 () = wait_until(&self.clock, &self.clock_set, wake) => self.step(Input::Tick, None),
                 Ok(()) = reloaded.changed() => self.set_all_lanes(),
                 _ = stop.wait_for(|stop| *stop) => break,
+            }
+            if fault::ends(Part::Engine) {
+                return Ok(());
             }
             self.tell_failures();
             self.metrics.engine(self.scheduler.in_flight(), self.scheduler.tripped());

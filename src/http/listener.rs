@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Listen, ServerTls};
+use crate::config::{Listen, ServerTls, environment};
+use crate::fault::{self, Part};
 use crate::limits::{CONNECTIONS_MAX, REQUEST_HEAD_TIMEOUT};
 
 use super::Service;
@@ -91,17 +92,20 @@ impl Listeners {
     }
 
     /// Answers requests by `service` until `shutdown` holds `true` (or can never
-    /// change again) and everything in flight has been answered. Dropping this
+    /// change again) and everything in flight has been answered; earlier only where
+    /// one of the sockets is not served any more. Dropping this
     /// future cuts off what is still in flight.
     pub async fn serve(self, service: Service, shutdown: watch::Receiver<bool>) {
         let shared = Arc::new(Shared { service, ids: RequestIds::new() });
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX.min(environment::open_files_share())));
         let mut loops = JoinSet::new();
         for (socket, _) in self.sockets {
             let door = Door { shared: shared.clone(), slots: slots.clone(), tls: self.tls.clone() };
             loops.spawn(door.keep(socket, shutdown.clone()));
         }
-        while loops.join_next().await.is_some() {}
+        // One that ended by itself ends all, so that who waits for us notices.
+        let is_told = || *shutdown.borrow() || shutdown.has_changed().is_err();
+        while loops.join_next().await.is_some() && is_told() {}
     }
 }
 
@@ -121,6 +125,9 @@ impl Door {
                 Some(_) = connections.join_next() => continue,
                 accepted = accept(&socket, &self.slots) => accepted,
             };
+            if fault::ends(Part::Listener) {
+                return;
+            }
             match accepted {
                 Ok((stream, slot)) => {
                     connections.spawn(greet(stream, self.shared.clone(), self.tls.clone(), shutdown.clone(), slot));

@@ -5,7 +5,8 @@
 //! - `world.rs` time, crashes, people; `work.rs` what they ask; `network.rs` what
 //!   receivers do. The disk is the store's own: `store/simulated/disk.rs`.
 //! - `book.rs` what must be true of what is stored, `lanes.rs` of attempts,
-//!   `order.rs` of their order, `wire.rs` of requests; `end.rs` of how it ends.
+//!   `order.rs` of their order, `wire.rs` of requests; `end.rs` of how it ends. `uplink.rs`
+//!   is another play: two days without a network.
 //! - `tests.rs` which seeds are played, and how to play one again.
 
 mod book;
@@ -15,6 +16,7 @@ mod network;
 mod order;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod wire;
 mod work;
 mod world;

@@ -89,6 +89,23 @@ fn the_seeds_of_the_commit_keep_every_promise() {
     play_all(first..first + OF_COMMIT);
 }
 
+/// Two days without a network.
+#[test]
+fn an_outage_of_the_uplink_costs_nothing_but_time() {
+    let mut played = 0;
+    for seed in 0..24 {
+        let _playing = Playing(seed);
+        if let Some(outage) = super::uplink::play(seed) {
+            let super::uplink::Outage { deliveries, attempts_while_down, attempts_after } = outage;
+            eprintln!(
+                "seed {seed}: {deliveries} waited, {attempts_while_down} attempts in vain, {attempts_after} after"
+            );
+            played += 1;
+        }
+    }
+    assert!(played > 3, "{played}");
+}
+
 /// A failure that cannot be played again is no use.
 #[test]
 fn a_seed_is_the_same_each_time() {

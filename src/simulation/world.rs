@@ -598,6 +598,10 @@ impl World {
         self.book.subscriptions.get(&lane).is_some_and(|it| it.is_enabled())
     }
 
+    pub(super) fn set_uplink(&mut self, is_up: bool) {
+        self.uplink = is_up;
+    }
+
     pub(super) fn set_mood(&mut self, lane: Lane, mood: Mood) {
         self.moods.insert(lane, mood);
     }

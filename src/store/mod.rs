@@ -11,6 +11,7 @@
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
+//! - `space.rs` how much room the disk and the quota have, and the ballast.
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
 
@@ -37,6 +38,7 @@ mod settings;
 mod shared;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod space;
 mod stream;
 mod tables;
 #[cfg(test)]
@@ -66,7 +68,8 @@ use crate::time::{Clock, Timestamp};
 use command::*;
 use job::JobKind;
 use query::*;
-use shared::{Room, Shared};
+use shared::Shared;
+use space::Room;
 use writer::{BulkDone, Command, Writer};
 
 pub use open::OpenError;
@@ -133,7 +136,24 @@ impl From<redb::CommitError> for StoreError {
     }
 }
 
+impl OpenError {
+    fn is_disk_full(&self) -> bool {
+        match self {
+            OpenError::Database(_, error) => is_disk_full(error),
+            OpenError::Content(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+}
+
 impl StoreError {
+    fn is_disk_full(&self) -> bool {
+        match self {
+            StoreError::Database(error) | StoreError::Commit(error) => is_disk_full(error),
+            StoreError::Record(_) | StoreError::UnknownKey(_) => false,
+        }
+    }
+
     /// What a publisher is told.
     fn to_publisher(&self) -> WriteError {
         match self {
@@ -157,7 +177,8 @@ fn passed_over<T>(result: Result<T, StoreError>, of: impl std::fmt::Display) -> 
 }
 
 fn is_disk_full(error: &redb::Error) -> bool {
-    matches!(error, redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull)
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, redb::Error::Io(io) if [StorageFull, QuotaExceeded].contains(&io.kind()))
 }
 
 /// What the engine hears of commits, in their order.
@@ -254,7 +275,12 @@ impl Store {
         seed: [u8; 32],
     ) -> Result<(Store, WriterThread, mpsc::Receiver<Notice>), OpenError> {
         make_folder(&options.path)?;
-        let (store, writer, notices) = Store::start(Arc::new(Shared::new(options, clock)), seed)?;
+        let shared = Arc::new(Shared::new(options, clock));
+        let (store, writer, notices) = match Store::start(shared.clone(), seed) {
+            Err(error) if error.is_disk_full() && shared.ballast.shed() => Store::start(shared.clone(), seed)?,
+            started => started?,
+        };
+        shared.ballast.take_in(shared.reserve_bytes());
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run());
         Ok((store, WriterThread(thread.map_err(OpenError::Thread)?), notices))
     }

@@ -20,19 +20,9 @@ use crate::time::{Clock, Timestamp};
 use super::count::Counts;
 use super::query::ReadError;
 use super::queue::Queue;
+use super::space::Ballast;
 use super::writer::Command;
 use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, schema, settings, tables};
-
-/// How much room is left, from none up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Room {
-    /// Publishing is refused.
-    None,
-    /// Less than a tenth of the quota, or twice the reserve of the disk.
-    Low,
-    /// More.
-    Enough,
-}
 
 /// A key, or none: in clear.
 pub(super) type SealedUnder = Option<KeyId>;
@@ -40,6 +30,7 @@ pub(super) type SealedUnder = Option<KeyId>;
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) file: PathBuf,
+    pub(super) ballast: Ballast,
     /// Where a simulation keeps what else the file holds.
     #[cfg(test)]
     pub(super) disk: Option<super::simulated::Disk>,
@@ -66,6 +57,7 @@ impl Shared {
     pub(super) fn new(options: Options, clock: Clock) -> Shared {
         Shared {
             file: options.path.join(FILE_NAME),
+            ballast: Ballast::of(&options.path),
             #[cfg(test)]
             disk: None,
             clock,
@@ -129,41 +121,18 @@ impl Shared {
         self.options.read().unwrap_or_else(PoisonError::into_inner).keyring.clone()
     }
 
+    /// Live bytes at which publishing is refused; 0: what the disk has.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).bytes_max
+    }
+
+    /// Bytes of the disk that are left free.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).reserve_bytes
+    }
+
     pub(super) fn retention(&self) -> Retention {
         self.options.read().unwrap_or_else(PoisonError::into_inner).retention.clone()
-    }
-
-    /// How much room the quota and the disk have. What was low stays so until there
-    /// is clearly more.
-    pub(super) fn room(&self, before: Room) -> Room {
-        let margin = |of: u64, part: u64| if before == Room::Enough { 0 } else { of / part };
-        let (bytes_max, reserve_bytes) = {
-            let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-            (options.bytes_max, options.reserve_bytes)
-        };
-        let of_quota = match self.counts().live_bytes {
-            live if bytes_max > 0 && live >= bytes_max => Room::None,
-            live if bytes_max > 0 && live >= bytes_max / 10 * 9 - margin(bytes_max, 20) => Room::Low,
-            _ => Room::Enough,
-        };
-        let of_disk = match self.free_bytes() {
-            Some(free) if free < reserve_bytes => Room::None,
-            Some(free) if free < reserve_bytes.saturating_mul(2).saturating_add(margin(reserve_bytes, 2)) => Room::Low,
-            Some(_) | None => Room::Enough,
-        };
-        of_quota.min(of_disk)
-    }
-
-    /// What the disk has left; none: it cannot be told, and writing will.
-    fn free_bytes(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.file).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-
-    /// Whether the disk has less left than is to be left free.
-    pub(super) fn is_disk_full(&self) -> bool {
-        let reserve_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).reserve_bytes;
-        self.free_bytes().is_some_and(|free| free < reserve_bytes)
     }
 
     /// Opens the database anew, where it had to be dropped.
@@ -184,7 +153,8 @@ impl Shared {
             let created = builder.create_with_backend(disk.backend());
             return created.map_err(|error| OpenError::of(&self.file, error));
         }
-        builder.create(&self.file).map_err(|error| OpenError::of(&self.file, error))
+        let made = if self.file.exists() { Ok(()) } else { self.make_database(builder) };
+        made.and_then(|()| builder.create(&self.file)).map_err(|error| OpenError::of(&self.file, error))
     }
 
     /// Size of the database's file.
@@ -198,6 +168,25 @@ impl Shared {
 
     pub(super) fn compact_above_bytes(&self) -> u64 {
         self.options.read().unwrap_or_else(PoisonError::into_inner).compact_above_bytes
+    }
+
+    /// A new database gets its name once it is whole: one that was begun, and cut off
+    /// by a full disk or a crash, could never be opened.
+    fn make_database(&self, builder: &redb::Builder) -> Result<(), redb::DatabaseError> {
+        let begun = self.file.with_extension("new");
+        let remove = || drop(std::fs::remove_file(&begun));
+        let make = || {
+            drop(builder.create(&begun)?);
+            Ok(std::fs::rename(&begun, &self.file)?)
+        };
+        match make() {
+            made @ (Ok(()) | Err(redb::DatabaseError::DatabaseAlreadyOpen)) => made,
+            Err(_) => {
+                // What a crash left there may be in the way.
+                remove();
+                make().inspect_err(|_| remove())
+            }
+        }
     }
 
     /// Reads what is configured and what is counted. What lanes went through is read

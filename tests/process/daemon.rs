@@ -94,15 +94,14 @@ impl Daemon {
 
     /// Starts it with these variables and waits until it listens.
     pub(crate) async fn start_with(config: &Path, variables: &[(&str, &str)]) -> Daemon {
-        let mut child = binary()
-            .arg("serve")
-            .arg("--config")
-            .arg(config)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = binary();
+        command.arg("serve").arg("--config").arg(config).envs(variables.iter().copied());
+        Daemon::launch(command).await
+    }
+
+    /// Runs `command`, which ends in a daemon, and waits until that listens.
+    pub(crate) async fn launch(mut command: Command) -> Daemon {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (count, lines) = watch::channel(0);
         tokio::spawn(keep(child.stderr.take().unwrap(), log.clone(), count.clone()));
@@ -144,12 +143,23 @@ impl Daemon {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Everything it wrote, once it has ended.
+    pub(crate) async fn whole_log(&mut self) -> String {
+        within("the end of its log", async { while self.lines.changed().await.is_ok() {} }).await;
+        self.log()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = i32::try_from(self.id()).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 

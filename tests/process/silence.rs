@@ -163,8 +163,7 @@ async fn full_run(home: &Home, storage: &str) -> Hoard {
     daemon.signal(Signal::HUP);
     daemon.logs("the reload", |entry| entry["fields"]["message"] == "configuration reloaded").await;
     daemon.stop().await;
-    daemon.logs("the end", |entry| entry["fields"]["message"] == "stopped").await;
-    let log = daemon.log();
+    let log = daemon.whole_log().await;
     assert!(log.contains("attempt failed"), "it does log: {log}");
     hoard.written.push(("the log".to_owned(), log.into_bytes()));
     let file = std::fs::read(home.path("store").join("posthaste.redb")).expect("the store's file");

@@ -103,6 +103,9 @@ async fn the_status_is_the_answer_whatever_surrounds_it() {
     let cases: &[(&str, u16, &str)] = &[
         (OK, 200, "ok"),
         ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 9\r\n\r\na content", 204, ""),
+        // What unpacks to very much is never unpacked.
+        ("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nbomb", 200, "bomb"),
         ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
         ("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", 202, ""),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok"),
@@ -248,6 +251,21 @@ async fn a_receiver_that_does_not_answer_in_time_has_timed_out() {
     assert_eq!(code(sending.by(&client()).await), FailureCode::Timeout, "slow");
     sending.timeout = Duration::ZERO;
     assert_eq!(code(sending.by(&client()).await), FailureCode::Timeout, "no time at all");
+}
+
+/// A receiver that promises an answer for ever gives none.
+#[tokio::test]
+async fn endless_interim_answers_time_out() {
+    let receiver = Receiver::scripted(|mut peer| async move {
+        peer.request().await;
+        while peer.write("HTTP/1.1 102 Processing\r\n\r\n").await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut sending = Sending::to(&receiver.url());
+    sending.timeout = Duration::from_millis(300);
+    assert_eq!(code(sending.by(&client()).await), FailureCode::Timeout);
 }
 
 #[tokio::test]

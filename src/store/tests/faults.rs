@@ -2,6 +2,20 @@
 
 use super::*;
 
+/// A process that ended while it made its store could not be started again: the file
+/// that it had begun was taken for one of somebody else's.
+#[test]
+fn a_store_whose_making_was_cut_off_is_made_anew() {
+    let world = World::new();
+    let options = Options { path: world.options.path.join("other"), ..world.options.clone() };
+    std::fs::create_dir(&options.path).unwrap();
+    let begun = options.path.join(FILE_NAME).with_extension("new");
+    std::fs::write(&begun, [0; 4096]).unwrap();
+    let (store, writer, _notices) = Store::open(options.clone(), world.clock.clone(), [7; 32]).unwrap();
+    store.close();
+    assert!(writer.join() && options.path.join(FILE_NAME).exists() && !begun.exists());
+}
+
 /// Writes what no program of ours wrote over an attempt's row.
 fn spoil_attempt(store: &Store, id: DeliveryId, number: u32) {
     let database = store.shared.database().unwrap();

@@ -29,6 +29,7 @@ use rand::rngs::StdRng;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
+use crate::fault::{self, Part};
 use crate::id::{DeliveryId, Lane, Minter};
 use crate::model::{DEFAULT_ORGANIZATION, Name, NewEvent};
 use crate::time::Timestamp;
@@ -74,6 +75,12 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often the free space is looked at.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
+/// After how many more live bytes it is looked at earlier: what a small disk keeps free
+/// is written in a moment.
+const SPACE_EVERY_BYTES: u64 = 64 * 1024;
+/// How far apart two compactions on a full disk are at least: nothing else is written
+/// meanwhile.
+const SHRINK_EVERY: Duration = Duration::from_secs(60);
 /// How far apart two tellings of low storage are at least.
 const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
 
@@ -95,6 +102,9 @@ pub(in crate::store) struct Writer {
     purged_at: Timestamp,
     purge_goes_on: bool,
     looked_at_space: Timestamp,
+    /// Live bytes at that time.
+    looked_at_bytes: u64,
+    shrunk_at: Timestamp,
     told_low_at: Timestamp,
     /// Organizations lately told to be over their share.
     told_shares: HashMap<Name, Timestamp>,
@@ -132,6 +142,8 @@ impl Writer {
             purged_at: Timestamp::ZERO,
             purge_goes_on: false,
             looked_at_space: Timestamp::ZERO,
+            looked_at_bytes: 0,
+            shrunk_at: Timestamp::ZERO,
             told_low_at: Timestamp::ZERO,
             told_shares: HashMap::new(),
             room: Room::Enough,
@@ -173,7 +185,7 @@ impl Writer {
 
     /// Works until the queue is closed and empty.
     pub(in crate::store) fn run(mut self) {
-        while self.turn(self.patience()) {}
+        while !fault::ends(Part::Store) && self.turn(self.patience()) {}
     }
 
     /// Waits for something to do, at most `patience`, and does it. Answers whether
@@ -207,7 +219,7 @@ impl Writer {
             REOPEN_EVERY
         } else if !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() {
             Duration::ZERO
-        } else if !self.dirty.is_empty() {
+        } else if !self.dirty.is_empty() || self.room == Room::None {
             FLUSH_EVERY
         } else {
             IDLE_PATIENCE
@@ -376,12 +388,17 @@ impl Writer {
     /// Whether there is room for more, looked at now and then.
     fn look_at_space(&mut self) {
         let now = self.now();
-        if now.since(self.looked_at_space) < SPACE_EVERY && now >= self.looked_at_space {
+        let live_bytes = self.shared.counts().live_bytes;
+        let is_fresh = now.since(self.looked_at_space) < SPACE_EVERY && now >= self.looked_at_space;
+        if is_fresh && live_bytes.saturating_sub(self.looked_at_bytes) < SPACE_EVERY_BYTES {
             return;
         }
-        self.looked_at_space = now;
+        (self.looked_at_space, self.looked_at_bytes) = (now, live_bytes);
         let before = self.room;
         self.room = self.shared.room(before);
+        if self.room == Room::None {
+            self.shrink(now);
+        }
         if self.room == before {
             return;
         }
@@ -396,6 +413,24 @@ impl Writer {
             self.told_low_at = now;
             self.tell_storage_low();
         }
+    }
+
+    /// Compacts a file that is mostly free.
+    fn shrink(&mut self, now: Timestamp) {
+        let is_recent = now.since(self.shrunk_at) < SHRINK_EVERY && now >= self.shrunk_at;
+        if is_recent || !self.shared.is_mostly_free() {
+            return;
+        }
+        match self.shared.shrink() {
+            Ok(false) => return,
+            Ok(true) => tracing::info!("the store's file was mostly free: it is compacted"),
+            Err(error) => {
+                if let Some(database) = self.shared.database() {
+                    self.broke(database, &error);
+                }
+            }
+        }
+        self.shrunk_at = now;
     }
 
     /// Publishes `posthaste.storage.low`, before the last room is gone.
@@ -427,8 +462,17 @@ impl Writer {
         tracing::error!(%error, "the store failed; it is opened anew");
         self.shared.put_database(None);
         drop(database);
+        if error.is_disk_full() {
+            self.is_out_of_space();
+        }
         let _ = self.notices.blocking_send(Notice::Down);
         error.to_publisher()
+    }
+
+    /// The ballast goes, and whether there is room for more is looked at anew.
+    fn is_out_of_space(&mut self) {
+        self.shared.ballast.shed();
+        self.looked_at_space = Timestamp::ZERO;
     }
 
     /// Opens a store that is down, however often it is asked for something, once in
@@ -449,7 +493,12 @@ impl Writer {
                     let _ = self.notices.blocking_send(Notice::Up);
                 }
             }
-            Err(error) => tracing::error!(%error, "the store cannot be opened; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened; trying again");
+                if error.is_disk_full() {
+                    self.is_out_of_space();
+                }
+            }
         }
     }
 
