@@ -45,7 +45,8 @@ fn are_delivered(world: &mut World, owed: Vec<DeliveryId>, why: &str) {
 }
 
 fn converges(world: &mut World) {
-    let owed: Vec<DeliveryId> = world.pending().into_iter().filter(|id| is_lasting(world, id.lane())).collect();
+    let is_owed = |id: &DeliveryId| is_lasting(world, id.lane()) && !world.may_be_given_up(*id);
+    let owed: Vec<DeliveryId> = world.pending().into_iter().filter(is_owed).collect();
     let longest = world.book.rules.give_up_after.as_millis() as u64 + 12 * HOUR;
     let is_over = world.run_until(longest, |world| world.pending().is_empty());
     world.compare_all();

@@ -594,6 +594,12 @@ impl World {
         self.book.known(id).map(|known| known.state)
     }
 
+    /// Whether the delivery is past its horizon: an attempt of its lane that is under
+    /// way may fail and end it, or its end may be asked for already.
+    pub(super) fn may_be_given_up(&self, id: DeliveryId) -> bool {
+        self.book.known(id).is_some_and(|known| known.opened_at + self.book.rules.give_up_after <= self.wall())
+    }
+
     pub(super) fn is_enabled(&self, lane: Lane) -> bool {
         self.book.subscriptions.get(&lane).is_some_and(|it| it.is_enabled())
     }
