@@ -403,13 +403,15 @@ impl Scheduler {
                 if status.is_some() && *code != FailureCode::Oauth2 {
                     self.heard.answered(&state.settings.host, now);
                 }
+                let chance = chance();
                 // A fault of ours says nothing of the endpoint, and ends nothing at the horizon.
                 let is_ours = *code == FailureCode::Internal;
                 if is_ours {
                     state.breaker.learned_nothing(now);
                 } else {
                     let ended_at = now;
-                    let failed = Failed { began_at, ended_at, code: *code, status: *status, retry_after, link_was_up };
+                    let (code, status) = (*code, *status);
+                    let failed = Failed { began_at, ended_at, code, status, retry_after, link_was_up, chance };
                     Self::lane_failed(state, &mut self.actions, lane, &outcome, &failed);
                 }
                 let failure = retry::Failure {
@@ -420,7 +422,6 @@ impl Scheduler {
                     code: *code,
                     status: *status,
                 };
-                let chance = chance();
                 let retry = &state.settings.retry;
                 // As long again: what always goes wrong here must end at some time.
                 let is_spared = is_ours && now < retry.horizon(retry.horizon(head.opened_at));
@@ -462,7 +463,7 @@ impl Scheduler {
             state.paused_until = state.paused_until.max(failed.ended_at + pause);
         }
         let was_tripped = state.breaker.is_tripped();
-        state.breaker.failed(failed.ended_at, retry::trips(outcome));
+        state.breaker.failed(failed.ended_at, retry::trips(outcome), failed.chance);
         if was_tripped {
             // One failed probe ends all whose time was up when it began.
             let horizon_opened = failed.began_at - state.settings.retry.give_up_after;
@@ -604,4 +605,6 @@ struct Failed {
     status: Option<u16>,
     retry_after: Option<Duration>,
     link_was_up: bool,
+    /// What is left to chance, from 0 to 1.
+    chance: f64,
 }

@@ -345,7 +345,9 @@ fn a_tripped_lane_is_probed_one_at_a_time_and_each_probe_takes_another() {
     let attempts = world.attempts_of(1);
     let probes = &attempts[TRIP_AFTER_FAILURES as usize..];
     let pauses: Vec<u64> = probes.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect();
-    assert_eq!(pauses[..6], [20, 40, 80, 160, 300, 300]);
+    for (pause, least) in pauses[..6].iter().zip([20, 40, 80, 160, 300, 300]) {
+        assert!((least..=least * 6 / 5 + 1).contains(pause), "{pauses:?}");
+    }
     let probed: BTreeSet<EventId> = world.log.iter().map(|(_, _, head)| head.event).collect();
     assert!(probed.len() > 5, "the probed one moves on by its own schedule");
     world.run_for(seconds(400));
