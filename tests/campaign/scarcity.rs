@@ -1,6 +1,7 @@
 //! Too few open files, too little memory, ten thousand endpoints.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -61,6 +62,64 @@ async fn few_open_files_cost_no_attempt() {
     for fault in ["attempt failed", "cannot accept"] {
         assert!(!log.contains(fault), "{}", log.lines().find(|line| line.contains(fault)).unwrap());
     }
+}
+
+/// A control group of the kernel, with so much memory and no more: who needs more is
+/// killed. Gone when dropped, once nobody is in it.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// None: not allowed, or not there.
+    fn of(bytes: u64) -> Option<MemoryGroup> {
+        let name = format!("posthaste-test-{}", std::process::id());
+        let versions = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        versions.into_iter().find_map(|(root, limit)| {
+            let group = MemoryGroup(PathBuf::from(root).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A small box has little memory: large events, many at a time, do not take more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_mebibytes_of_memory_are_enough() {
+    const ENDPOINTS: usize = 10;
+    const EVENTS: usize = 150;
+    let Some(group) = MemoryGroup::of(64 * 1024 * 1024) else {
+        eprintln!("not tested: memory cannot be limited here");
+        return;
+    };
+    let home = Home::new();
+    let crowd = Crowd::answering(|path| if is_failing(path) { 500 } else { 200 }).await;
+    let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    let daemon = limited(&home, &format!("{enter} && export POSTHASTE_STORAGE_CACHE_BYTES='8 MiB'")).await;
+    subscribe(&daemon, &crowd, ENDPOINTS).await;
+    let data = "x".repeat(200_000);
+    let mut publishing = tokio::task::JoinSet::new();
+    let daemon = std::sync::Arc::new(daemon);
+    for _ in 0..8 {
+        let (daemon, data) = (daemon.clone(), data.clone());
+        publishing.spawn(async move {
+            for _ in 0..EVENTS.div_ceil(8) {
+                daemon.post("/v1/events", &json!({"type": "load.event", "data": data})).await.expect(202);
+            }
+        });
+    }
+    publishing.join_all().await;
+    let well = (0..ENDPOINTS).filter(|number| !is_failing(&format!("/{number}"))).count() * EVENTS.div_ceil(8) * 8;
+    daemon.until("/v1/stats", |stats| stats["deliveries"]["delivered"] == well).await;
+    let inside = fs::read_to_string(group.0.join("cgroup.procs")).unwrap();
+    assert!(inside.lines().any(|line| line == daemon.id().to_string()), "it was limited: {inside:?}");
+    let daemon = std::sync::Arc::into_inner(daemon).expect("nobody else has it");
+    daemon.kill().await;
 }
 
 /// What it holds of the machine's memory, and the most it ever held.
