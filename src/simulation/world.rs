@@ -371,7 +371,9 @@ impl World {
     /// The writer takes a turn.
     fn let_write(&mut self) -> bool {
         let daemon = self.daemon.as_mut().unwrap();
-        let told = daemon.store.turn();
+        // Outcomes may still wait for others.
+        let is_early = self.is_storm && self.chance.random_ratio(1, 2);
+        let told = if is_early { daemon.store.turn_early() } else { daemon.store.turn() };
         daemon.turned_ms = self.true_ms;
         for notice in &told {
             self.book.hear(notice);
@@ -385,7 +387,7 @@ impl World {
         if !self.disk.has_power() {
             self.crash();
         }
-        has_moved || was_answered
+        has_moved || was_answered || is_early
     }
 
     /// The engine hears of commits, perhaps not of all at once.

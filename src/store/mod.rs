@@ -257,12 +257,12 @@ pub struct Store {
 }
 
 /// The writer's thread: ends when the store is closed.
-pub struct WriterThread(std::thread::JoinHandle<()>);
+pub struct WriterThread(std::thread::JoinHandle<bool>);
 
 impl WriterThread {
-    /// Waits for its end. Answers whether it ended as it should. Blocking.
+    /// Waits for its end. Answers whether it wrote all that it was given. Blocking.
     pub fn join(self) -> bool {
-        self.0.join().is_ok()
+        self.0.join().unwrap_or(false)
     }
 }
 

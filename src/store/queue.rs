@@ -79,6 +79,12 @@ impl<C, O> Queue<C, O> {
         Queue::waiting_for(OUTCOMES_WAIT_MAX, GATHERING_INTERVAL)
     }
 
+    /// One whose time does not pass: outcomes are handed out when it is nudged.
+    #[cfg(test)]
+    pub(super) fn stepped() -> Queue<C, O> {
+        Queue::waiting_for(Duration::MAX, Duration::ZERO)
+    }
+
     fn waiting_for(outcomes_wait: Duration, gathering_interval: Duration) -> Queue<C, O> {
         let waiting = Waiting {
             commands: VecDeque::new(),
@@ -140,7 +146,8 @@ impl<C, O> Queue<C, O> {
     }
 
     /// Waits for something to do, at most `patience`. Outcomes are handed out once they
-    /// have waited, or there are many; with no patience, at once.
+    /// have waited, there are many, or something waits for them: then no command goes
+    /// before the last of them.
     pub(super) fn take(&self, patience: Duration) -> Batch<C, O> {
         let mut waiting = self.lock();
         if waiting.outcomes.is_empty() && !waiting.is_urgent() {
@@ -159,7 +166,7 @@ impl<C, O> Queue<C, O> {
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let have_waited = waiting.outcomes_wait_left(self.outcomes_wait).is_some_and(|left| left.is_zero());
-        let is_their_turn = have_waited || patience.is_zero() || waiting.are_outcomes_urgent();
+        let is_their_turn = have_waited || waiting.are_outcomes_urgent();
         waiting.nudged = false;
         let outcomes_len = if is_their_turn { waiting.outcomes.len().min(WRITER_GROUP_MAX) } else { 0 };
         let outcomes: Vec<O> = waiting.outcomes.drain(..outcomes_len).collect();
@@ -167,7 +174,10 @@ impl<C, O> Queue<C, O> {
             waiting.outcomes_since = None;
             waiting.are_outcomes_awaited = false;
         }
-        let commands_len = waiting.commands.len().min(WRITER_GROUP_MAX);
+        let commands_len = match waiting.are_outcomes_awaited {
+            true => 0,
+            false => waiting.commands.len().min(WRITER_GROUP_MAX),
+        };
         waiting.taken_before = commands_len;
         waiting.taken_at = Some(Instant::now());
         let (commands, weights): (Vec<C>, Vec<usize>) = waiting.commands.drain(..commands_len).unzip();
@@ -188,7 +198,7 @@ mod tests {
             queue.push_command(number, 0, true).unwrap();
         }
         assert_eq!(queue.push_command(0, 0, true), Err(WriteError::QueueFull));
-        queue.push_outcome(7, false);
+        queue.push_outcome(7, true);
         let batch = queue.take(Duration::ZERO);
         assert_eq!((batch.outcomes, batch.commands.len()), (vec![7], WRITER_GROUP_MAX));
         queue.close();
@@ -225,7 +235,8 @@ mod tests {
         }
         assert_eq!(queue.take(hour).outcomes.len(), OUTCOMES_WAITING_MAX, "these are many");
         queue.push_outcome(0, false);
-        assert_eq!(queue.take(Duration::ZERO).outcomes.len(), 1, "there is no patience");
+        queue.nudge();
+        assert_eq!(queue.take(hour).outcomes.len(), 1, "it is to look around");
         queue.push_outcome(0, false);
         queue.close();
         assert_eq!(queue.take(hour).outcomes.len(), 1, "it is the end");
@@ -233,6 +244,19 @@ mod tests {
         let queue: Queue<usize, usize> = Queue::waiting_for(Duration::ZERO, Duration::ZERO);
         queue.push_outcome(0, false);
         assert_eq!(queue.take(hour).outcomes.len(), 1, "it has waited");
+    }
+
+    /// A stall left more outcomes than go into a commit, and a command overtook the
+    /// rest: what was delivered was cancelled, or failed as expired.
+    #[test]
+    fn no_command_overtakes_outcomes_that_it_may_be_about() {
+        let queue: Queue<usize, usize> = Queue::stepped();
+        (0..=WRITER_GROUP_MAX).for_each(|outcome| queue.push_outcome(outcome, false));
+        queue.push_command(1, 0, false).unwrap();
+        let first = queue.take(Duration::ZERO);
+        assert_eq!((first.outcomes.len(), first.commands.len()), (WRITER_GROUP_MAX, 0));
+        let second = queue.take(Duration::ZERO);
+        assert_eq!((second.outcomes.len(), second.commands.len()), (1, 1));
     }
 
     /// Sixty-four publishers had twenty events in a commit each, and every second

@@ -114,8 +114,12 @@ impl Site {
 
     /// The new file, empty, whatever a restore left that was killed.
     fn file(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.unfinished)?;
+        // Never written over: a kill may have left it as another name of a store.
+        match fs::remove_file(&self.unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&self.unfinished)?;
         // Where root restores for a daemon of another user, that one must read it.
         let (folder, own) = (self.folder.metadata()?, file.metadata()?);
         if (folder.uid(), folder.gid()) != (own.uid(), own.gid()) {

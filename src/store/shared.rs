@@ -2,6 +2,7 @@
 //! memory, what is counted, the queue.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -177,7 +178,10 @@ impl Shared {
         let remove = || drop(std::fs::remove_file(&begun));
         let make = || {
             drop(builder.create(&begun)?);
-            Ok(std::fs::rename(&begun, &self.file)?)
+            std::fs::rename(&begun, &self.file)?;
+            // A power cut must not take the name, and with it all that was answered.
+            let folder = self.file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
+            Ok(folder?)
         };
         match make() {
             made @ (Ok(()) | Err(redb::DatabaseError::DatabaseAlreadyOpen)) => made,

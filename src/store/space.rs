@@ -12,7 +12,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -113,15 +114,21 @@ impl Disk {
     }
 }
 
+/// How long the ballast is not tried again once it was shed or could not be written: where
+/// a quota of the file system is what is full, it shows as free, and is taken at once.
+const REST: Duration = Duration::from_secs(10);
+
 /// See the file's beginning.
 pub(super) struct Ballast {
     folder: PathBuf,
+    /// Since when it rests.
+    resting: Mutex<Option<Instant>>,
 }
 
 impl Ballast {
     /// That of the store in `folder`.
     pub(super) fn of(folder: &Path) -> Ballast {
-        Ballast { folder: folder.to_owned() }
+        Ballast { folder: folder.to_owned(), resting: Mutex::new(None) }
     }
 
     fn file(&self) -> PathBuf {
@@ -143,15 +150,25 @@ impl Ballast {
         if std::fs::metadata(self.file()).map_or(0, |file| file.len()) >= bytes {
             return true;
         }
-        if disk.free_bytes < bytes.saturating_add(disk.kept_bytes(reserve_bytes)) {
+        if disk.free_bytes < bytes.saturating_add(disk.kept_bytes(reserve_bytes)) || self.is_resting() {
             return false;
         }
         let written = self.write(bytes);
         if let Err(error) = &written {
             tracing::warn!(%error, "the ballast cannot be written");
             let _ = std::fs::remove_file(self.file());
+            self.rest();
         }
         written.is_ok()
+    }
+
+    fn rest(&self) {
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_resting(&self) -> bool {
+        let since = *self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < REST)
     }
 
     /// Blocks that hold something: neither a hole nor what a file system compresses.
@@ -171,6 +188,7 @@ impl Ballast {
     /// Removes it, because the disk is full. Answers whether that gave anything.
     pub(super) fn shed(&self) -> bool {
         let is_shed = std::fs::remove_file(self.file()).is_ok();
+        self.rest();
         if is_shed {
             tracing::warn!("the disk is full: the ballast is removed, so that what is stored can be delivered");
         }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::id::{DeliveryId, EventId};
 use crate::time::{Clock, Timestamp};
 
+use super::queue::Queue;
 use super::shared::Shared;
 use super::writer::Writer;
 use super::{Notice, OpenError, Options, Store, check};
@@ -27,13 +28,19 @@ pub(crate) struct Stepped {
 impl Stepped {
     /// As [`Store::open`] does, on `disk`.
     pub(crate) fn open(disk: &Disk, options: Options, clock: Clock, seed: [u8; 32]) -> Result<Stepped, OpenError> {
-        let shared = Shared { disk: Some(disk.clone()), ..Shared::new(options, clock) };
+        let shared = Shared { disk: Some(disk.clone()), queue: Queue::stepped(), ..Shared::new(options, clock) };
         let (store, writer, notices) = Store::start(Arc::new(shared), seed)?;
         Ok(Stepped { store, writer, notices })
     }
 
     /// Lets the writer do what waits. Answers what it told the engine.
     pub(crate) fn turn(&mut self) -> Vec<Notice> {
+        self.store.shared.queue.nudge();
+        self.turn_early()
+    }
+
+    /// The same before outcomes have waited for long enough.
+    pub(crate) fn turn_early(&mut self) -> Vec<Notice> {
         self.writer.turn(Duration::ZERO);
         self.told()
     }

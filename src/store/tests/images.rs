@@ -273,6 +273,32 @@ fn each_fault_while_the_store_is_closed_costs_nothing() {
     assert!(faults > 5, "{faults} operations");
 }
 
+/// Outcomes whose commit failed at the stop were forgotten, and the daemon said that
+/// all was well: their deliveries were sent again after the next start.
+#[test]
+fn an_outcome_that_meets_a_fault_at_the_stop_is_written_all_the_same() {
+    let (bytes, clock, facts) = furnished();
+    for nth in 0.. {
+        let disk = quiet(bytes.to_vec());
+        let mut bench = Bench { facts: facts.clone(), ..Bench::on(disk, clock.clone()) };
+        let (heads, _) = bench.store.store.pending(bench.lane, None, 1).unwrap();
+        let (lane, settlement) = (bench.lane, Settlement::Delivered);
+        let attempt = attempt(heads[0].attempts + 1, settlement, b"an answer");
+        let settle = Settle { lane, head: heads[0], settlement, attempt, consecutive_failures: 0, is_awaited: false };
+        bench.store.store.settle(settle);
+        bench.disk.fail_in(nth);
+        bench.store.close();
+        let is_last = bench.disk.is_failure_to_come();
+        let after = Bench::on(quiet(bench.disk.after_kill().bytes()), clock.clone());
+        let (delivery, ..) = after.store.store.delivery(heads[0].event.delivery(lane)).unwrap().unwrap();
+        assert_eq!(delivery.state, DeliveryState::Delivered, "operation {nth}");
+        if is_last {
+            assert!(nth > 5, "{nth} operations");
+            return;
+        }
+    }
+}
+
 /// Lets `act` have the operation fail that it is told, each in turn, and sees that all
 /// is there afterwards, also where the power goes then. Answers how many there were.
 fn each_fault_of(bytes: &[u8], clock: &Clock, facts: &BTreeMap<DeliveryId, Fact>, act: impl Fn(&Disk, u64)) -> u64 {

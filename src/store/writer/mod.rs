@@ -112,6 +112,8 @@ pub(in crate::store) struct Writer {
     dirty: HashSet<Lane>,
     /// When it was last tried to open a store that is down.
     reopened_at: Timestamp,
+    /// Whether that was tried for what was left at the end.
+    has_tried_for_the_end: bool,
     /// Lanes whose rows a commit that failed may have changed.
     in_doubt: HashSet<Lane>,
     /// The keys of this turn.
@@ -149,6 +151,7 @@ impl Writer {
             room: Room::Enough,
             dirty: HashSet::new(),
             reopened_at: Timestamp::ZERO,
+            has_tried_for_the_end: false,
             in_doubt: HashSet::new(),
         }
     }
@@ -183,9 +186,11 @@ impl Writer {
         self.dirty.extend(self.shared.lanes().keys());
     }
 
-    /// Works until the queue is closed and empty.
-    pub(in crate::store) fn run(mut self) {
+    /// Works until the queue is closed and empty. Answers whether all that it was given
+    /// is written.
+    pub(in crate::store) fn run(mut self) -> bool {
         while !fault::ends(Part::Store) && self.turn(self.patience()) {}
+        self.unsettled.is_empty()
     }
 
     /// Waits for something to do, at most `patience`, and does it. Answers whether
@@ -198,10 +203,11 @@ impl Writer {
         if self.shared.database().is_none() {
             self.unsettled = outcomes;
             batch.commands.into_iter().for_each(refuse);
-            if !is_last {
-                self.try_reopen();
+            if is_last {
+                return !self.unsettled.is_empty() && self.is_open_for_the_end();
             }
-            return !is_last;
+            self.try_reopen();
+            return true;
         }
         self.look_at_space();
         self.take_keys();
@@ -396,7 +402,7 @@ impl Writer {
         (self.looked_at_space, self.looked_at_bytes) = (now, live_bytes);
         let before = self.room;
         self.room = self.shared.room(before);
-        if self.room == Room::None {
+        if self.room == Room::None && self.shared.is_disk_full() {
             self.shrink(now);
         }
         if self.room == before {
@@ -500,6 +506,16 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Opens a store that went down while it was to be closed, once: what the attempts
+    /// in flight came to is still to be written.
+    fn is_open_for_the_end(&mut self) -> bool {
+        if !std::mem::replace(&mut self.has_tried_for_the_end, true) {
+            self.reopened_at = Timestamp::ZERO;
+            self.try_reopen();
+        }
+        self.shared.database().is_some()
     }
 
     fn reopen_database(&mut self) -> Result<(), OpenError> {
