@@ -52,10 +52,9 @@ put 0644 packaging/posthaste.socket usr/lib/systemd/system/posthaste.socket
 put 0644 packaging/notify-reload.conf usr/lib/posthaste/notify-reload.conf
 put 0644 packaging/sysusers.conf usr/lib/sysusers.d/posthaste.conf
 put 0640 packaging/config.toml etc/posthaste/config.toml
-for file in config.example.toml README.md SECURITY.md docs/*.md docs/dialects/*.md; do
+for file in config.example.toml README.md CHANGELOG.md SECURITY.md docs/*.md docs/dialects/*.md; do
     put 0644 "$file" "usr/share/doc/posthaste/$file"
 done
-gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
 {
     printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n'
     printf 'Files: *\nCopyright: The Posthaste authors\nLicense: MIT or Apache-2.0\n\nLicense: MIT\n'
@@ -102,10 +101,12 @@ if command -v dpkg-deb >/dev/null; then
     if [ -d "$tree/usr/share/zsh/site-functions" ]; then
         mv "$tree/usr/share/zsh/site-functions" "$tree/usr/share/zsh/vendor-completions"
     fi
-    mv "$doc/README.md" "$doc/docs" "$doc/SECURITY.md" "$work/"
-    mkdir "$doc/guide" && mv "$work/README.md" "$work/SECURITY.md" "$work/docs" "$doc/guide/"
     put 0644 packaging/deb/lintian-overrides usr/share/lintian/overrides/posthaste
-    depends='init-system-helpers, systemd (>= 245)'
+    {
+        printf 'posthaste (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n' "$version"
+        printf ' -- %s  %s\n' "$(sed -n 's/^Maintainer: //p' packaging/deb/control)" "$(date -R -d "@$SOURCE_DATE_EPOCH")"
+    } | gzip -9n >"$doc/changelog.gz"
+    depends='systemd (>= 245)'
     glibc=$(grep -ao 'GLIBC_2\.[0-9]*' "$binary" | sort -uV | tail -1 || true)
     if [ -n "$glibc" ]; then depends="libc6 (>= ${glibc#GLIBC_}), libgcc-s1, $depends"; fi
     sed -e "s/@VERSION@/$version/; s/@ARCHITECTURE@/$deb_architecture/; s/@DEPENDS@/$depends/" \
