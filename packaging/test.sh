@@ -44,12 +44,13 @@ if command -v lintian >/dev/null; then
 else
     skip "lintian is not installed"
 fi
-if [ -e "$work/posthaste"*.rpm ]; then
-    rpm --query --package --list --verbose "$work"/*.rpm >"$work/rpm"
-    grep -q '^-rw-r----- .* root .*posthaste .*/etc/posthaste/config.toml$' "$work/rpm" || fail "the .rpm: $(cat "$work/rpm")"
-    [ "$(rpm --query --package --configfiles "$work"/*.rpm)" = /etc/posthaste/config.toml ] || fail "the .rpm's configuration"
-fi
-# Nothing but the binary's absence, and that only here, may be said of the units.
+for rpm in "$work"/*.rpm; do
+    if [ ! -e "$rpm" ]; then skip "rpmbuild is not installed"; continue; fi
+    rpm --query --package --queryformat '[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME}:%{FILEGROUPNAME}\n]' "$rpm" >"$work/listed"
+    grep -qx '/etc/posthaste/config.toml 100640 root:posthaste' "$work/listed" || fail "the .rpm: $(cat "$work/listed")"
+    [ "$(rpm --query --package --configfiles "$rpm")" = /etc/posthaste/config.toml ] || fail "the .rpm's configuration"
+done
+# The units, with the binary where it is here.
 mkdir -p "$work/units"
 sed "s,/usr/bin/posthaste,$(readlink -f "$binary")," packaging/posthaste.service >"$work/units/posthaste.service"
 cp packaging/posthaste.socket "$work/units/"
@@ -64,7 +65,7 @@ touch "$root/var/lib/dpkg/status"
 package() {
     SYSTEMD_LOG_LEVEL=err dpkg --root="$root" --force-script-chrootless --force-depends --force-confold --log="$work/dpkg.log" "$@" \
         >"$work/dpkg" 2>&1 || fail "dpkg $*: $(cat "$work/dpkg")"
-    if grep -i 'posthaste: warning' "$work/dpkg"; then fail "the configuration that is packaged"; fi
+    if grep -q "posthaste: warning" "$work/dpkg"; then fail "$(cat "$work/dpkg")"; fi
 }
 id_in() { sed -n "s/^posthaste:[^:]*:\([0-9]*\):.*/\1/p" "$root/etc/$1"; }
 modes() { (cd "$root" && stat -c '%a %u:%g' "$@"); }
@@ -74,7 +75,8 @@ modes() { (cd "$root" && stat -c '%a %u:%g' "$@"); }
 start() {
     perl -MSocket -e '
         my ($path, $log) = @ARGV;
-        socket(my $socket, AF_UNIX, SOCK_DGRAM, 0) && bind($socket, pack_sockaddr_un($path)) or die "$path: $!";
+        my $socket;
+        socket($socket, AF_UNIX, SOCK_DGRAM, 0) && bind($socket, pack_sockaddr_un($path)) or die "$path: $!";
         chmod 0666, $path;
         open(my $told, ">", $log) or die "$log: $!";
         $told->autoflush(1);
@@ -82,12 +84,12 @@ start() {
         while (defined recv($socket, my $words, 4096, 0)) { print $told "$words\n"; exit if $words =~ /STOPPING=1/; }
     ' "$work/notify" "$work/told" &
     manager=$!
-    until [ -S "$work/notify" ]; do sleep 0.05; done
+    until [ -S "$work/notify" ]; do kill -0 "$manager" || fail "there is no service manager"; sleep 0.05; done
     local command
     command=$(sed -n "s,^ExecStart=\(.*\),\1,p" "$root/usr/lib/systemd/system/posthaste.service")
     # shellcheck disable=SC2086
     setpriv --reuid="$(id_in passwd)" --regid="$(id_in group)" --clear-groups --no-new-privs --inh-caps=-all \
-        env -i NOTIFY_SOCKET="$work/notify" POSTHASTE_STORAGE_PATH="$root/var/lib/posthaste" POSTHASTE_SERVICE_AUTH=none \
+        env -i NOTIFY_SOCKET="$work/notify" POSTHASTE_STORAGE_PATH="$root/var/lib/posthaste" \
         POSTHASTE_SERVICE_LISTEN="unix:$root/var/lib/posthaste/api.sock" \
         $(sed "s, /, $root/,g; s,^/,$root/," <<<"$command") >"$work/log" 2>&1 &
     daemon=$!
