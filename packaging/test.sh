@@ -11,7 +11,7 @@ binary=$1
 skip() { echo "skipped: $*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
-for tool in dpkg dpkg-deb deb-systemd-helper systemd-sysusers setpriv perl; do
+for tool in dpkg dpkg-deb deb-systemd-helper systemd-sysusers systemd-analyze setpriv perl; do
     if ! command -v "$tool" >/dev/null; then
         skip "the packages: there is no $tool"
         exit 0
