@@ -4,28 +4,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::api;
 use crate::attempt::Performer;
-use crate::config::{Auth, Config, Listen, Live, Loaded, environment};
+use crate::config::environment::{self, Handed};
+use crate::config::{Auth, Config, Listen, Live, Loaded};
 use crate::deliver::{Client, Roots, TlsError};
-use crate::engine::{Engine, StoreGone};
+use crate::engine::{Engine, Pulse, StoreGone};
 use crate::http::{BindError, BodyRoom, Certificate, Listeners};
 use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::store::{self, OpenError, Store, WriterThread};
+use crate::systemd;
 use crate::time::Clock;
-
-/// For how long the service manager is asked to wait at a time.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +39,9 @@ pub enum StartError {
     /// The machine gives no random numbers.
     #[error("the machine gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// A socket that was handed over lets everybody in.
+    #[error("service.auth must not be \"none\" with a socket for {0}, which is reached from other machines")]
+    Open(String),
     /// Signals cannot be listened for.
     #[error("signals cannot be listened for: {0}")]
     Signals(std::io::Error),
@@ -85,6 +85,7 @@ pub struct App {
     client: Client,
     writer: WriterThread,
     engine: JoinHandle<Result<(), StoreGone>>,
+    pulse: Pulse,
     servers: Vec<JoinHandle<()>>,
     certificate: Option<Certificate>,
     addresses: Vec<Listen>,
@@ -97,6 +98,12 @@ pub struct App {
 impl App {
     /// Starts a daemon that trusts `roots` to say who receivers are.
     pub async fn start(config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
+        App::start_on(Vec::new(), config, clock, roots).await
+    }
+
+    /// The same on the listeners that were `handed` over, where there are any: they
+    /// take the place of `[service] listen`.
+    async fn start_on(handed: Vec<Handed>, config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
         let config = within_open_files(config);
         let live = Live::new(config.clone());
         let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
@@ -104,11 +111,17 @@ impl App {
         for warning in client.warnings() {
             tracing::warn!("{warning}");
         }
-        let listeners = Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?;
+        let listeners = match handed.is_empty() {
+            true => Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?,
+            false => Listeners::take(handed, config.service.tls.as_ref())?,
+        };
         let metrics_listen: Vec<Listen> = config.service.metrics_listen.iter().copied().map(Listen::Tcp).collect();
         let metrics_listeners = Listeners::bind(&metrics_listen, None).await?;
         let certificate = listeners.certificate();
         let (addresses, metrics_addresses) = (listeners.addresses(), metrics_listeners.addresses());
+        if let (Auth::None, Some(open)) = (config.service.auth, open_address(&addresses)) {
+            return Err(StartError::Open(open));
+        }
         client.refuse(addresses.iter().chain(&metrics_addresses).filter_map(socket_address).collect());
 
         let performer = Performer::new(client.clone(), live.clone(), clock.clone());
@@ -116,6 +129,7 @@ impl App {
         let random = StdRng::from_seed(random_seed()?);
         let engine =
             Engine::new(store.clone(), performer.clone(), live.clone(), clock.clone(), metrics.clone(), random);
+        let pulse = engine.pulse();
         let (reloaded, on_reload) = watch::channel(0);
         let (stop_engine, on_stop_engine) = watch::channel(false);
         let (stop_serving, on_stop_serving) = watch::channel(false);
@@ -144,6 +158,7 @@ impl App {
             client,
             writer,
             engine,
+            pulse,
             servers,
             certificate,
             addresses,
@@ -177,9 +192,8 @@ impl App {
     /// key that secrets are encrypted under: nothing changes then. Those in force count, not those it asks for.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let config = within_open_files(config);
-        let open = self.addresses.iter().find(|listener| !listener.is_local());
-        if let (Auth::None, Some(open)) = (config.service.auth, open) {
-            return Err(ReloadError::Open(show_address(open)));
+        if let (Auth::None, Some(open)) = (config.service.auth, open_address(&self.addresses)) {
+            return Err(ReloadError::Open(open));
         }
         self.store.check_keys(&config.storage.keyring)?;
         if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
@@ -193,7 +207,7 @@ impl App {
         self.client.reconfigure((&config.delivery).into());
         self.config.replace(config);
         self.reloaded.send_modify(|generation| *generation += 1);
-        tracing::info!(generation = *self.reloaded.borrow(), "configuration reloaded");
+        tracing::info!(generation = self.config.generation(), "configuration reloaded");
         Ok(())
     }
 
@@ -232,13 +246,34 @@ impl App {
     }
 }
 
-/// Runs the daemon until a signal ends it: SIGTERM and SIGINT stop it in order, a
-/// second one at once; SIGHUP reads the configuration again.
-pub async fn run(loaded: Loaded) -> Result<(), RunError> {
-    let listen = |kind| signal(kind).map_err(StartError::Signals);
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
+/// What a daemon is told by signals. Whoever has it loses none: what comes before
+/// [`run`] waits.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens for them from now on.
+    ///
+    /// # Errors
+    /// When the system does not allow it.
+    pub fn listen() -> Result<Signals, StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Runs the daemon, on the listeners that were `handed` over if there are any, until a
+/// signal ends it: SIGTERM and SIGINT stop it in order, a second one at once; SIGHUP
+/// reads the configuration again.
+pub async fn run(loaded: Loaded, signals: Signals, handed: Vec<Handed>) -> Result<(), RunError> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     if loaded.config.service.auth == Auth::None {
         tracing::warn!("auth = \"none\": whoever reaches the listeners may do everything");
     }
@@ -248,29 +283,31 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
              subscriptions lie in clear in the store; make a key with `posthaste key storage FILE`"
         );
     }
-    let patience = tokio::spawn(ask_for_patience());
-    let started = App::start(loaded.config.clone(), Clock::system(), &Roots::Platform).await;
+    let patience = tokio::spawn(systemd::ask_for_patience());
+    let started = App::start_on(handed, loaded.config.clone(), Clock::system(), &Roots::Platform).await;
     patience.abort();
     let mut app = started?;
-    notify(&[NotifyState::Ready]);
+    systemd::ready("started");
+    let watch = systemd::watch(app.pulse.clone(), app.store.clone());
     loop {
         tokio::select! {
             error = app.died() => return Err(error),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            Some(()) = hangup.recv() => match loaded.again() {
-                Ok(again) => if let Err(error) = app.reload(again.config) {
-                    tracing::error!(%error, "the configuration was not reloaded; nothing changed");
-                },
-                Err(errors) => tracing::error!(%errors, "the configuration was not reloaded; nothing changed"),
-            },
+            () = end(&mut terminate, &mut interrupt) => break,
+            Some(()) = hangup.recv() => {
+                systemd::reloading();
+                systemd::ready(match reload(&app, &loaded) {
+                    true => "configuration reloaded",
+                    false => "the configuration was not reloaded, the one before is in force: the log says why",
+                });
+            }
         }
     }
+    drop(watch);
     tracing::info!("stopping");
-    notify(&[NotifyState::Stopping]);
+    systemd::stopping(app.config.current().service.drain);
     tokio::select! {
         stopped = app.stop() => stopped?,
-        () = again(&mut terminate, &mut interrupt) => {
+        () = end(&mut terminate, &mut interrupt) => {
             tracing::warn!("stopped at once; what was in flight is attempted again at the next start");
             return Ok(());
         }
@@ -279,27 +316,25 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
+/// Waits for a signal that asks for the end.
+async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
 }
 
-/// Tells the service manager, if there is one.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager could not be told");
-    }
-}
-
-/// Asks the service manager to wait on, while a large store is checked after a crash
-/// or compacted.
-async fn ask_for_patience() {
-    loop {
-        tokio::time::sleep(PATIENCE / 3).await;
-        notify(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
-    }
+/// Reads the configuration again. Answers whether it is in force.
+fn reload(app: &App, loaded: &Loaded) -> bool {
+    let error = match loaded.again() {
+        Ok(again) => match app.reload(again.config) {
+            Ok(()) => return true,
+            Err(error) => error.to_string(),
+        },
+        Err(errors) => errors.to_string(),
+    };
+    tracing::error!(%error, "the configuration was not reloaded; nothing changed");
+    false
 }
 
 async fn first_ended(servers: &mut [JoinHandle<()>]) {
@@ -352,6 +387,11 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
     .collect()
+}
+
+/// The first address that other machines reach.
+fn open_address(addresses: &[Listen]) -> Option<String> {
+    addresses.iter().find(|address| !address.is_local()).map(show_address)
 }
 
 fn socket_address(listen: &Listen) -> Option<SocketAddr> {

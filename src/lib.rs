@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | the commands; `serve` and `demo` among them |
 //! | [`app`] | puts the rooms together, answers signals, stops in order |
+//! | [`systemd`] | what the service manager is told, and that the engine is alive |
 //! | [`api`] | the native API: one table of routes, a file a topic; the vendors' own beside it |
 //! | [`engine`] | the one loop: feeds the scheduler, carries out its actions |
 //! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
@@ -60,5 +61,6 @@ pub mod sign;
 #[cfg(test)]
 mod simulation;
 pub mod store;
+pub mod systemd;
 pub mod template;
 pub mod time;

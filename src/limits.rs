@@ -246,3 +246,6 @@ pub const PERIDIO_PAGE_DEFAULT: usize = 10;
 pub const PERIDIO_PAGE_MAX: usize = 100;
 /// Clauses of a search in Peridio's API.
 pub const PERIDIO_CLAUSES_MAX: usize = 5;
+
+/// What the journal is given of one field; longer ones are cut.
+pub const JOURNAL_VALUE_BYTES_MAX: usize = 16 * 1024;

@@ -47,6 +47,7 @@ pub struct Metrics {
     deliveries_held: Gauge,
     storage_live_bytes: Gauge,
     storage_file_bytes: Gauge,
+    configuration_generation: Gauge,
 }
 
 /// Upper bounds of the attempt durations counted, in seconds.
@@ -69,6 +70,7 @@ impl Default for Metrics {
             deliveries_held: Gauge::default(),
             storage_live_bytes: Gauge::default(),
             storage_file_bytes: Gauge::default(),
+            configuration_generation: Gauge::default(),
         };
         let it = &mut metrics.registry;
         it.register("attempts", "Attempts made, by outcome", metrics.attempts.clone());
@@ -84,6 +86,8 @@ impl Default for Metrics {
         it.register("deliveries_held", "1: all deliveries are held since a restore", metrics.deliveries_held.clone());
         it.register("storage_live_bytes", "Bytes that hold something", metrics.storage_live_bytes.clone());
         it.register("storage_file_bytes", "Size of the store's file", metrics.storage_file_bytes.clone());
+        let help = "Which configuration is in force: 1 is that of the start, each reload counts one more";
+        it.register("configuration_generation", help, metrics.configuration_generation.clone());
         metrics
     }
 }
@@ -110,8 +114,9 @@ impl Metrics {
         self.requests.get_or_create(&StatusLabels { status }).inc();
     }
 
-    /// The OpenMetrics text of everything, given the store's totals.
-    pub fn encode(&self, totals: &Totals) -> String {
+    /// The OpenMetrics text of everything, given the store's totals and which
+    /// configuration is in force.
+    pub fn encode(&self, totals: &Totals, generation: u64) -> String {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.events_accepted.inner().store(totals.accepted, Ordering::Relaxed);
         self.events_duplicate.inner().store(totals.duplicates, Ordering::Relaxed);
@@ -126,6 +131,7 @@ impl Metrics {
         self.deliveries_held.set(i64::from(totals.held_since.is_some()));
         self.storage_live_bytes.set(gauge(totals.live_bytes));
         self.storage_file_bytes.set(gauge(totals.file_bytes));
+        self.configuration_generation.set(gauge(generation));
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -142,7 +148,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered(202);
         metrics.engine(3, 1);
-        let text = metrics.encode(&Totals { accepted: 5, delivered: 4, pending: 1, ..Totals::default() });
+        let text = metrics.encode(&Totals { accepted: 5, delivered: 4, pending: 1, ..Totals::default() }, 2);
         for line in [
             "posthaste_events_accepted_total 5",
             "posthaste_deliveries_ended_total{state=\"delivered\"} 4",
@@ -150,6 +156,7 @@ mod tests {
             "posthaste_deliveries_held 0",
             "posthaste_api_requests_total{status=\"202\"} 1",
             "posthaste_lanes_tripped 1",
+            "posthaste_configuration_generation 2",
             "# EOF",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");

@@ -113,6 +113,7 @@ const FLOORS: &[&[&str]] = &[
     &["store", "deliver"],
     &["attempt", "metrics"],
     &["api", "engine"],
+    &["systemd"],
     &["app"],
     &["cli"],
     &["simulation"],

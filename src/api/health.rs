@@ -42,7 +42,8 @@ pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
 /// `GET /metrics`
 pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
     let totals = call.read(|store| Ok(store.totals())).await?;
-    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, call.state.metrics.encode(&totals)))
+    let text = call.state.metrics.encode(&totals, call.state.config.generation());
+    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, text))
 }
 
 /// `GET /v1/stats`
@@ -68,6 +69,7 @@ pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
             "subscriptions": subscriptions,
             "organizations": registry.organizations().count(),
             "sources": registry.sources().count(),
+            "configuration": {"generation": call.state.config.generation()},
             "storage": {"file_bytes": totals.file_bytes, "live_bytes": totals.live_bytes},
         }),
     ))

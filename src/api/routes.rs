@@ -171,7 +171,7 @@ fn service_routes() -> Vec<Route> {
             "/v1/stats",
             Access::RoleOnAll(Read),
             "getStats",
-            "Totals, subscriptions by status, the oldest pending delivery, storage",
+            "Totals, subscriptions by status, the oldest pending delivery, storage, which configuration is in force",
             |call| Box::pin(health::stats(call)),
             &[(OK, "totals over everything", Shape::Json("Stats"))],
         ),

@@ -59,13 +59,19 @@ fn failure(error: RunError) -> Failure {
 
 /// Serves until told to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
-    log::init(&loaded.config.log);
-    raise_open_files();
+    let handed = environment::take_handed()
+        .map_err(|error| Failure::usage(format!("a socket that was handed over cannot be used: {error}")))?;
     #[cfg(debug_assertions)]
     if let Some(text) = environment::text(environment::TEST_FAULT) {
         let variable = environment::TEST_FAULT;
         fault::arm(text.parse().map_err(|error| Failure::usage(format!("{variable} {error}")))?);
     }
-    on_runtime(async { app::run(loaded).await.map_err(failure) })
+    on_runtime(async {
+        // First: a SIGHUP that comes while the configuration is read asks for it to be read again.
+        let signals = app::Signals::listen().map_err(|error| Failure::failed(error.to_string()))?;
+        let loaded = args.file.load().map_err(|errors| Failure::usage(errors.to_string()))?;
+        log::init(&loaded.config.log);
+        raise_open_files();
+        app::run(loaded, signals, handed).await.map_err(failure)
+    })
 }

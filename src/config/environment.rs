@@ -6,8 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use listenfd::ListenFd;
 use serde_json::{Map, Number, Value};
 
 use super::document::join;
@@ -27,6 +31,10 @@ pub const SECRET: &str = "POSTHASTE_SECRET";
 /// Which part of the daemon is to end from within: see [`crate::fault`].
 #[cfg(debug_assertions)]
 pub const TEST_FAULT: &str = "POSTHASTE_TEST_FAULT";
+/// Where systemd connected stderr to, as `device:inode`.
+pub const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
+/// Where systemd puts the credentials of a service.
+pub const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 const RESERVED: &[&str] = &[
     CONFIG,
     TOKEN,
@@ -69,6 +77,32 @@ pub fn temporary_folder() -> PathBuf {
     std::env::temp_dir()
 }
 
+/// A listener that the service manager opened for this process (`man 3 sd_listen_fds`).
+pub enum Handed {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Takes what the service manager handed over, once. Changes the environment: to be
+/// called before there is another thread.
+///
+/// # Errors
+/// When it is no stream socket.
+pub fn take_handed() -> io::Result<Vec<Handed>> {
+    let mut handed = ListenFd::from_env();
+    let mut taken = Vec::with_capacity(handed.len());
+    for index in 0..handed.len() {
+        if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+            taken.push(Handed::Tcp(listener));
+        } else if let Some(listener) = handed.take_unix_listener(index)? {
+            taken.push(Handed::Unix(listener));
+        }
+    }
+    Ok(taken)
+}
+
 /// A variable that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VariableFault {
@@ -85,6 +119,8 @@ pub(super) struct Overrides {
     pub(super) root: Map<String, Value>,
     /// Which variable set which path.
     pub(super) variables: BTreeMap<String, String>,
+    /// Where systemd put the credentials of this process: [`CREDENTIALS_DIRECTORY`].
+    pub(super) credentials: Option<String>,
     /// Variables that are not known or not readable.
     pub(super) faults: Vec<VariableFault>,
 }
@@ -115,6 +151,10 @@ pub(super) fn read(
     let known: BTreeMap<String, (String, &Value)> = names(example).into_iter().collect();
     let mut overrides = Overrides::default();
     for (variable, value) in variables {
+        if variable == CREDENTIALS_DIRECTORY {
+            overrides.credentials = value.into_string().ok();
+            continue;
+        }
         let Some(variable) = variable.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         if RESERVED.contains(&variable) {
             continue;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Config, document, environment, keys, read};
+use super::{Config, credentials, document, environment, keys, read};
 use crate::input::Faults;
 use crate::model::Fault;
 
@@ -119,6 +119,9 @@ fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) 
     let mut root = example;
     document::lay_over(&mut root, user.root);
     document::lay_over(&mut root, overrides.root);
+    if let Some(folder) = &overrides.credentials {
+        credentials::resolve(&mut root, folder);
+    }
     let faults = Faults::new();
     faults.extend(user.faults);
     let mut config = read::config(&root, &faults);
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!((retry.first, retry.max_delay), (Duration::from_secs(10), Duration::from_secs(4 * 3600)));
         assert_eq!((retry.factor, retry.jitter, retry.transient_only), (2.0, 0.2, false));
         assert_eq!(config.retention.delivered, Duration::from_secs(7 * 86_400));
-        assert_eq!((config.log.format, config.log.level), (LogFormat::Text, tracing::Level::INFO));
+        assert_eq!((config.log.format, config.log.level), (LogFormat::Auto, tracing::Level::INFO));
     }
 
     #[test]
@@ -438,7 +441,7 @@ mod tests {
                 "c.toml: retention.delivered is 7d, and must be",
             ),
             (format!("{OPEN}[log]\nlevel = \"loud\""), "c.toml:4: log.level must be one of error, warn"),
-            (format!("{OPEN}[log]\nformat = \"xml\""), "c.toml:4: log.format must be one of text, json"),
+            (format!("{OPEN}[log]\nformat = \"xml\""), "c.toml:4: log.format must be one of auto, text, json, journal"),
             (key("roles = [\"read\"]\norganizations = [\"*\"]"), "c.toml:1: api_keys[0].sha256 is missing"),
             (
                 key("sha256 = \"ph_x\"\nroles = [\"read\"]\norganizations = [\"*\"]"),
@@ -532,6 +535,21 @@ mod tests {
             let told = told(OPEN, &[(variable, value)]);
             assert!(told.len() == 1 && told[0].starts_with(wanted), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_systemd_hands_over_is_found_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("tls.key");
+        std::fs::write(&key, "").expect("written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o400)).expect("set");
+        let file = "\"$CREDENTIALS_DIRECTORY/tls.key\"";
+        let text = format!("{OPEN}tls = {{ cert_file = {file}, key_file = {file} }}\n");
+        let variable = ("CREDENTIALS_DIRECTORY".into(), folder.path().into());
+        let config = parse(&text, [variable]).map_err(|faults| faults.len()).expect("fine");
+        assert_eq!(config.service.tls.map(|tls| tls.key_file), Some(key));
+        let faults = parse(&text, []).map(|_| ()).expect_err("no folder");
+        assert_eq!(faults[0].message.split(':').next(), Some("cannot be read"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //!
 //! `document` turns TOML into a tree with line numbers, `environment` lays
 //! variables over it, `read` makes the types below of it, `load` does it all and
-//! tells every fault with its place; `keys` reads the files of keys. Limits of
+//! tells every fault with its place; `keys` reads the files of keys, `credentials`
+//! finds those that systemd hands over. Limits of
 //! settings stand in `read`, beside the setting, and in `config.example.toml`.
 
+mod credentials;
 mod dialects;
 mod document;
 pub mod environment;
@@ -18,7 +20,8 @@ pub use read::parse_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -179,6 +182,10 @@ pub struct Log {
 /// How log entries look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// The journal where stderr leads there, else text.
+    Auto,
+    /// Entries of the systemd journal.
+    Journal,
     /// For people.
     Text,
     /// One JSON object a line.
@@ -187,21 +194,30 @@ pub enum LogFormat {
 
 /// The configuration in force; a reload puts another one in its place.
 #[derive(Clone)]
-pub struct Live(std::sync::Arc<std::sync::RwLock<std::sync::Arc<Config>>>);
+pub struct Live {
+    in_force: Arc<RwLock<Arc<Config>>>,
+    generation: Arc<AtomicU64>,
+}
 
 impl Live {
     /// Starts with `config`.
     pub fn new(config: Config) -> Live {
-        Live(std::sync::Arc::new(std::sync::RwLock::new(std::sync::Arc::new(config))))
+        Live { in_force: Arc::new(RwLock::new(Arc::new(config))), generation: Arc::new(AtomicU64::new(1)) }
     }
 
     /// The one in force. Ask anew for each request or attempt.
-    pub fn current(&self) -> std::sync::Arc<Config> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    pub fn current(&self) -> Arc<Config> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which one is in force: 1 is that of the start, and each reload counts one more.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(atomic::Ordering::Relaxed)
     }
 
     /// Puts another one in force.
     pub fn replace(&self, config: Config) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(config);
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.generation.fetch_add(1, atomic::Ordering::Relaxed);
     }
 }

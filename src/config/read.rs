@@ -410,7 +410,9 @@ fn check_retention(delivery: &Delivery, retention: &Retention, faults: &Faults) 
 }
 
 fn log(fields: Fields<'_>) -> Option<Log> {
-    let format = fields.one_of("format", "text, json", |name| match name {
+    let format = fields.one_of("format", "auto, text, json, journal", |name| match name {
+        "auto" => Some(LogFormat::Auto),
+        "journal" => Some(LogFormat::Journal),
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,

@@ -4,6 +4,7 @@
 
 mod fresh;
 mod news;
+mod pulse;
 #[cfg(test)]
 pub(crate) mod simulated;
 
@@ -35,6 +36,7 @@ use crate::time::{Clock, Timestamp};
 
 use fresh::{Fetched, Fresh};
 use news::FailureNews;
+pub use pulse::Pulse;
 
 /// The engine looks at the clock at least this often while it waits for a time, so
 /// that a clock that was set, or a machine that slept, is noticed.
@@ -70,6 +72,8 @@ pub struct Engine {
     in_flight: HashMap<Id, (Lane, Head, Timestamp)>,
     /// What the store was asked for that would be lost with the process.
     asked: HashSet<Id>,
+    pulse: Pulse,
+    pulses: pulse::Asked,
 }
 
 /// Something that was done beside the loop.
@@ -113,6 +117,7 @@ impl Engine {
         let clock_set = Arc::new(Notify::new());
         let notify = clock_set.clone();
         clock.on_set(move || notify.notify_one());
+        let (pulse, pulses) = Pulse::new();
         let capacity = Capacity { concurrency_total: config.current().delivery.concurrency_total };
         Engine {
             store,
@@ -130,7 +135,14 @@ impl Engine {
             work: JoinSet::new(),
             in_flight: HashMap::new(),
             asked: HashSet::new(),
+            pulse,
+            pulses,
         }
+    }
+
+    /// By which it can be asked, once it runs, whether it still goes round.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Runs until `stop` says so; then waits for what is in flight and for what the
@@ -164,6 +176,9 @@ impl Engine {
                 }
                 () = wait_until(&self.clock, &self.clock_set, wake) => self.step(Input::Tick, None),
                 Ok(()) = reloaded.changed() => self.set_all_lanes(),
+                Some(who) = self.pulses.recv() => {
+                    let _ = who.send(self.scheduler.in_flight());
+                }
                 _ = stop.wait_for(|stop| *stop) => break,
             }
             if fault::ends(Part::Engine) {

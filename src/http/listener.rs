@@ -3,6 +3,7 @@
 //! stopped by a signal.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Listen, ServerTls, environment};
+use crate::config::environment::{self, Handed};
+use crate::config::{Listen, ServerTls};
 use crate::fault::{self, Part};
 use crate::limits::{CONNECTIONS_MAX, REQUEST_HEAD_TIMEOUT};
 
@@ -39,6 +41,9 @@ pub enum BindError {
         /// Why.
         error: io::Error,
     },
+    /// What was handed over is no listener.
+    #[error("a socket that was handed over cannot be used: {0}")]
+    Handed(io::Error),
     /// The certificate or its key cannot be used.
     #[error("cannot use the certificate of [service] tls: {0}")]
     Tls(String),
@@ -46,7 +51,8 @@ pub enum BindError {
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// With its file, where that is ours to remove.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 enum Stream {
@@ -64,8 +70,7 @@ impl Listeners {
     /// Binds every address of `listen`. TCP listeners speak TLS where `tls` is
     /// given. A socket file that nobody listens on any more is replaced.
     pub async fn bind(listen: &[Listen], tls: Option<&ServerTls>) -> Result<Listeners, BindError> {
-        let read = |files: &ServerTls| Certificate::read(&files.cert_file, &files.key_file);
-        let tls = tls.map(read).transpose().map_err(BindError::Tls)?;
+        let tls = read_certificate(tls)?;
         let mut sockets = Vec::with_capacity(listen.len());
         for listen in listen {
             let bound = match listen {
@@ -79,6 +84,16 @@ impl Listeners {
             sockets.push(bound.map_err(|error| BindError::Address { address: name, error })?);
         }
         Ok(Listeners { sockets, tls })
+    }
+
+    /// Takes listeners that were handed over. Their files stay when they end.
+    ///
+    /// # Errors
+    /// When one of them does not listen.
+    pub fn take(handed: Vec<Handed>, tls: Option<&ServerTls>) -> Result<Listeners, BindError> {
+        let tls = read_certificate(tls)?;
+        let sockets = handed.into_iter().map(take).collect::<io::Result<_>>();
+        Ok(Listeners { sockets: sockets.map_err(BindError::Handed)?, tls })
     }
 
     /// Where is listened, in the order of the configuration; port 0 has become a real one.
@@ -138,7 +153,7 @@ impl Door {
                 }
             }
         }
-        if let Socket::Unix(_, path) = &socket {
+        if let Socket::Unix(_, Some(path)) = &socket {
             let _ = std::fs::remove_file(path);
         }
         drop(socket);
@@ -183,6 +198,38 @@ async fn greet(
     }
 }
 
+fn read_certificate(tls: Option<&ServerTls>) -> Result<Option<Certificate>, BindError> {
+    let read = |files: &ServerTls| Certificate::read(&files.cert_file, &files.key_file);
+    tls.map(read).transpose().map_err(BindError::Tls)
+}
+
+fn take(handed: Handed) -> io::Result<(Socket, Listen)> {
+    match handed {
+        Handed::Tcp(listener) => {
+            listens(&listener)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((Socket::Tcp(TcpListener::from_std(listener)?), Listen::Tcp(address)))
+        }
+        Handed::Unix(listener) => {
+            listens(&listener)?;
+            listener.set_nonblocking(true)?;
+            // One without a file has an abstract name.
+            let path = listener.local_addr()?.as_pathname().unwrap_or(Path::new("@")).to_owned();
+            Ok((Socket::Unix(UnixListener::from_std(listener)?, None), Listen::Unix(path)))
+        }
+    }
+}
+
+/// Whether it waits for connections, and is not one itself, as a socket unit hands
+/// over that has `Accept=yes`.
+fn listens(socket: impl AsFd) -> io::Result<()> {
+    match rustix::net::sockopt::socket_acceptconn(socket)? {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen; Accept= must be \"no\"")),
+    }
+}
+
 async fn bind_tcp(address: std::net::SocketAddr) -> io::Result<(Socket, Listen)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -206,7 +253,7 @@ async fn bind_unix(path: &Path) -> io::Result<(Socket, Listen)> {
     socket.bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
     let listener = socket.listen(BACKLOG)?;
-    Ok((Socket::Unix(listener, path.to_owned()), Listen::Unix(path.to_owned())))
+    Ok((Socket::Unix(listener, Some(path.to_owned())), Listen::Unix(path.to_owned())))
 }
 
 #[cfg(test)]

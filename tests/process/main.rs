@@ -3,7 +3,7 @@
 //! - `daemon`: a daemon as a child process; `line`: the command line and what it
 //!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
 //!   `load`; `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`:
-//!   what is never written.
+//!   what is never written; `systemd`: what the service manager is told and hands over.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
@@ -18,3 +18,4 @@ mod listeners;
 mod load;
 mod signals;
 mod silence;
+mod systemd;

@@ -1,4 +1,4 @@
-//! Stopping, reloading, and what the service manager is told.
+//! Stopping and reloading.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::net::UnixDatagram;
 
 use crate::daemon::{Daemon, Home, run};
 use crate::load::{Load, PUBLISHERS};
@@ -104,7 +103,7 @@ async fn a_reload_takes_what_is_right_and_changes_nothing_by_what_is_wrong() {
     home.write_config("auth = \"keys\"\nnonsense = 1", &blocks);
     daemon.signal(Signal::HUP);
     let entry = daemon.logs("not reloaded", |entry| entry["level"] == "ERROR").await;
-    assert!(entry["fields"]["errors"].as_str().expect("text").contains("service.nonsense"), "{entry}");
+    assert!(entry["fields"]["error"].as_str().expect("text").contains("service.nonsense"), "{entry}");
     assert_eq!((status(&daemon, old_token).await, status(&daemon, new_token).await), (200, 401));
 
     home.write_config("auth = \"keys\"", &blocks);
@@ -112,24 +111,6 @@ async fn a_reload_takes_what_is_right_and_changes_nothing_by_what_is_wrong() {
     daemon.logs("reloaded", |entry| entry["fields"]["message"] == "configuration reloaded").await;
     assert_eq!((status(&daemon, old_token).await, status(&daemon, new_token).await), (200, 200));
     assert_eq!(daemon.stop().await.code(), Some(0));
-}
-
-#[tokio::test]
-async fn the_service_manager_hears_of_the_start_and_the_stop() {
-    let home = Home::new();
-    let socket = home.path("notify");
-    let manager = UnixDatagram::bind(&socket).expect("bound");
-    let variables = [("NOTIFY_SOCKET", socket.to_str().expect("text"))];
-    let mut daemon = Daemon::start_with(&home.configure(""), &variables).await;
-    let hear = async || {
-        let mut told = [0; 1024];
-        let length = within("a word to the service manager", manager.recv(&mut told)).await.expect("received");
-        String::from_utf8(told[..length].to_vec()).expect("text")
-    };
-    assert_eq!(hear().await.trim(), "READY=1");
-    daemon.signal(Signal::TERM);
-    assert_eq!(hear().await.trim(), "STOPPING=1");
-    assert_eq!(daemon.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -1,17 +1,24 @@
-//! What the daemon says of itself, to stderr: text for people or one JSON object a
-//! line. Rotation and transport are left to whoever reads stderr (journald, a
-//! container's runtime).
+//! What the daemon says of itself: text for people or one JSON object a line to
+//! stderr, or entries of the systemd journal where stderr leads there anyway.
+//! Rotation and transport are left to whoever reads (journald, a container's runtime).
+
+mod journal;
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use tracing::Subscriber;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, environment};
 use crate::time::Clock;
+
+use journal::Journal;
 
 /// Times as everywhere else: RFC 3339 in UTC with milliseconds.
 struct UtcMilliseconds;
@@ -24,9 +31,32 @@ impl FormatTime for UtcMilliseconds {
 
 /// Starts logging for this process. A second call changes nothing.
 pub fn init(log: &Log) {
-    let colours = std::io::stderr().is_terminal();
+    let wants_journal = match log.format {
+        LogFormat::Auto => leads_to_the_journal(std::io::stderr()),
+        LogFormat::Journal => true,
+        LogFormat::Text | LogFormat::Json => false,
+    };
+    let journal = wants_journal.then(|| Journal::connect(journal::SOCKET)).transpose();
+    let (subscriber, fault): (Box<dyn Subscriber + Send + Sync>, _) = match journal {
+        Ok(Some(journal)) => {
+            (Box::new(tracing_subscriber::registry().with(LevelFilter::from_level(log.level)).with(journal)), None)
+        }
+        Ok(None) => (subscriber(log, std::io::stderr().is_terminal(), std::io::stderr), None),
+        Err(error) => (subscriber(log, false, std::io::stderr), Some(error)),
+    };
     // Fails only when logging was started before, and then it goes on as it was.
-    let _ = tracing::subscriber::set_global_default(subscriber(log, colours, std::io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Some(error) = fault {
+        tracing::warn!(%error, "journald is not reached; entries go to stderr");
+    }
+}
+
+/// Whether what is written to `output` ends in the journal: systemd tells the device
+/// and inode of the stream that it made for that.
+fn leads_to_the_journal(output: impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(output) else { return false };
+    environment::text(environment::JOURNAL_STREAM)
+        .is_some_and(|told| told == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn subscriber(
@@ -40,8 +70,8 @@ fn subscriber(
         .with_timer(UtcMilliseconds)
         .with_ansi(colours);
     match log.format {
-        LogFormat::Text => Box::new(subscriber.finish()),
         LogFormat::Json => Box::new(subscriber.json().finish()),
+        LogFormat::Auto | LogFormat::Text | LogFormat::Journal => Box::new(subscriber.finish()),
     }
 }
 
