@@ -122,6 +122,12 @@ pub const DETAIL_CHARS_MAX: usize = 300;
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the command line waits for the daemon's answer.
 pub const CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a shell waits for the names it completes, the daemon being slow or away.
+pub const COMPLETION_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(700);
+/// Names that a shell is shown.
+pub const COMPLETIONS_MAX: usize = 500;
+/// How often `--watch` looks, at most.
+pub const WATCH_EVERY_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Connections that the command line's own receiver serves at the same time.
 pub const RECEIVER_CONNECTIONS_MAX: usize = 256;
 /// Requests that wait for that receiver's owner.
