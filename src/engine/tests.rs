@@ -78,6 +78,7 @@ impl World {
             keyring: &crate::seal::Keyring::default(),
             held_since,
             accepts_faults: false,
+            on_read: &|_| {},
         };
         restore(&how).unwrap();
         let config = (*self.engine.config.current()).clone();
