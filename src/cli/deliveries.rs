@@ -140,7 +140,7 @@ fn as_table(found: &[Value], terminal: Terminal) -> String {
 #[command(after_help = "Example:
   posthaste deliveries show 0198c5a2-3f4e-7abc-8def-000000000001")]
 struct ShowArgs {
-    /// Its id, as `deliveries list` shows it and receivers get it as webhook-id
+    /// Its id, as `deliveries list` shows it
     #[arg(value_name = "ID")]
     delivery: DeliveryId,
     #[command(flatten)]

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::{Exit, Failure, output};
 use crate::limits::WATCH_EVERY_MIN;
 use crate::time::parse_duration;
@@ -33,15 +35,21 @@ pub(super) async fn show(args: WatchArgs, look: impl AsyncFn() -> Result<Look, F
         return end;
     };
     let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
-    loop {
-        match look().await {
-            Ok(Look { text, .. }) => output::print(&format!("{clear}{text}"))?,
-            Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{clear}{failure}"),
-            Err(failure) => return Err(failure),
+    // Before the first look: from now on Ctrl-C ends nothing by itself.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::failed(format!("Ctrl-C cannot be waited for: {error}")))?;
+    let looks = async {
+        loop {
+            match look().await {
+                Ok(Look { text, .. }) => output::print(&format!("{clear}{text}"))?,
+                Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{clear}{failure}"),
+                Err(failure) => return Err(failure),
+            }
+            tokio::time::sleep(every.max(WATCH_EVERY_MIN)).await;
         }
-        tokio::select! {
-            () = tokio::time::sleep(every.max(WATCH_EVERY_MIN)) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
+    };
+    tokio::select! {
+        ended = looks => ended,
+        _ = interrupt.recv() => Ok(()),
     }
 }

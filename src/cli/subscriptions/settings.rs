@@ -155,9 +155,6 @@ fn as_made(made: &Value) -> String {
     if let Some(secret) = made["secret"].as_str() {
         text.push_str(&format!("\nsecret: {}", output::printable(secret)));
     }
-    if made["events"].as_array().is_some_and(Vec::is_empty) {
-        text.push_str("\nit names no events yet: `posthaste subscriptions update NAME --event PATTERN`");
-    }
     text
 }
 
@@ -257,9 +254,6 @@ mod tests {
         let made = json!({"id": "0198", "number": 3, "name": "front", "secret": "whsec_x", "events": ["*"]});
         assert_eq!(as_made(&made), "subscription 3 (front) is made: 0198\nsecret: whsec_x");
         let unsigned = json!({"id": "0198", "number": 3, "name": "", "secret": null, "events": []});
-        assert_eq!(
-            as_made(&unsigned),
-            "subscription 3 is made: 0198\nit names no events yet: `posthaste subscriptions update NAME --event PATTERN`"
-        );
+        assert_eq!(as_made(&unsigned), "subscription 3 is made: 0198");
     }
 }
