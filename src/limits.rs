@@ -118,6 +118,9 @@ pub const RESPONSE_HEADERS_MAX: usize = 100;
 /// An attempt's `detail`.
 pub const DETAIL_CHARS_MAX: usize = 300;
 
+/// Upper bounds that commits are counted by: what shared one.
+pub const COMMIT_ITEMS: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
 /// What the command line reads of the daemon's answer.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the command line waits for the daemon's answer.

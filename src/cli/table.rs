@@ -122,7 +122,7 @@ mod tests {
         let shown = "ID          STATE    URL\n0123456789  pending  https://…\n1           failed   x y\\u{1b}";
         assert_eq!(render(&columns, &rows, wide(30)), shown);
         // Only where nothing else is left.
-        assert_eq!(render(&columns, &rows, wide(24)).lines().nth(1), Some("01234567…  pendi…  http…"));
+        assert_eq!(render(&columns, &rows, wide(24)).lines().nth(1), Some("0123456…  pendi…  https…"));
     }
 
     #[test]
