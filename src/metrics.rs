@@ -2,7 +2,8 @@
 //! bounded: none names an organization, a subscription or a URL.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
@@ -65,6 +66,33 @@ impl EncodeMetric for Spread {
     }
 }
 
+/// A gauge that may have no value, and then is not told.
+#[derive(Clone, Debug, Default)]
+struct Known(Arc<AtomicI64>);
+
+impl Known {
+    /// No gauge of ours falls below 0.
+    const UNKNOWN: i64 = -1;
+
+    fn set(&self, value: Option<u64>) {
+        let value = value.map_or(Known::UNKNOWN, |value| i64::try_from(value).unwrap_or(i64::MAX));
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for Known {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0.load(Ordering::Relaxed) {
+            Known::UNKNOWN => Ok(()),
+            value => encoder.encode_gauge(&value),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -81,14 +109,12 @@ pub struct Metrics {
     events_retained: Gauge,
     deliveries_pending: Gauge,
     deliveries_held: Gauge,
-    /// Without a value where nothing is pending.
-    oldest_pending_at: Family<[(String, String); 0], Gauge>,
+    oldest_pending_at: Known,
     ready: Gauge,
     storage_full: Gauge,
     storage_live_bytes: Gauge,
     storage_file_bytes: Gauge,
-    /// Without a value where it cannot be told.
-    storage_free_bytes: Family<[(String, String); 0], Gauge>,
+    storage_free_bytes: Known,
 }
 
 /// Upper bounds of the attempt durations counted, in milliseconds.
@@ -151,12 +177,12 @@ impl Metrics {
             events_retained: Gauge::default(),
             deliveries_pending: Gauge::default(),
             deliveries_held: Gauge::default(),
-            oldest_pending_at: Family::default(),
+            oldest_pending_at: Known::default(),
             ready: Gauge::default(),
             storage_full: Gauge::default(),
             storage_live_bytes: Gauge::default(),
             storage_file_bytes: Gauge::default(),
-            storage_free_bytes: Family::default(),
+            storage_free_bytes: Known::default(),
         };
         let seconds = |histogram: &Histogram| Spread { histogram: histogram.clone(), parts: 1000.0 };
         let it = &mut metrics.registry;
@@ -234,14 +260,8 @@ impl Metrics {
         self.storage_file_bytes.set(gauge(totals.file_bytes));
         self.ready.set(i64::from(standing.is_ready));
         self.storage_full.set(i64::from(standing.is_full));
-        let set_or_clear = |family: &Family<[(String, String); 0], Gauge>, value: Option<u64>| match value {
-            Some(value) => {
-                family.get_or_create(&[]).set(gauge(value));
-            }
-            None => family.clear(),
-        };
-        set_or_clear(&self.oldest_pending_at, standing.oldest_pending_at.map(Timestamp::as_secs));
-        set_or_clear(&self.storage_free_bytes, standing.free_bytes);
+        self.oldest_pending_at.set(standing.oldest_pending_at.map(Timestamp::as_secs));
+        self.storage_free_bytes.set(standing.free_bytes);
         self.count_lanes(standing);
         let mut text = String::new();
         // Writing to a string cannot fail.
