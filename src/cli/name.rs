@@ -6,7 +6,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 
 use super::client::{Client, ClientArgs};
-use super::{Failure, on_runtime};
+use super::{Failure, on_runtime, output};
 use crate::id::SubscriptionId;
 use crate::limits::{COMPLETION_TIMEOUT, COMPLETIONS_MAX};
 
@@ -77,10 +77,45 @@ pub(super) fn completions(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates.into_iter().map(|(word, help)| CompletionCandidate::new(word).help(Some(help.into()))).collect()
 }
 
-/// The word that names it, and what tells it from others.
+/// The word that names it, and what tells it from others. Shells put the word into the
+/// line as it is, and whoever may make subscriptions chooses names: one that a shell
+/// would read in its own way, or that means a number, is not offered.
 fn as_candidate(subscription: &Value, typed: &str) -> (String, String) {
-    let text = |member: &str| subscription[member].as_str().unwrap_or_default().to_owned();
-    let number = subscription["number"].to_string();
-    let by_number = text("name").is_empty() || typed.starts_with(|first: char| first.is_ascii_digit());
-    (if by_number { number } else { text("name") }, text("url"))
+    let text = |member: &str| subscription[member].as_str().unwrap_or_default();
+    let name = text("name");
+    let is_plain = |character: char| character.is_alphanumeric() || "._-".contains(character);
+    let is_word = name.starts_with(char::is_alphabetic) && name.chars().all(is_plain);
+    let by_name = is_word && !typed.starts_with(|first: char| first.is_ascii_digit());
+    let word = if by_name { name.to_owned() } else { subscription["number"].to_string() };
+    (word, output::printable(text("url")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A name of `$(…)` was completed into the operator's line, where the shell ran it.
+    #[test]
+    fn only_a_name_that_is_a_word_is_put_into_a_line() {
+        for (name, typed, word) in [
+            ("front-door_2.a", "", "front-door_2.a"),
+            ("front", "fr", "front"),
+            ("türe", "", "türe"),
+            ("front", "1", "12"),
+            ("", "", "12"),
+            ("7", "", "12"),
+            ("-f", "", "12"),
+            ("a b", "", "12"),
+            ("a\nb", "", "12"),
+            ("x$(reboot)", "x", "12"),
+            ("x;reboot", "", "12"),
+            ("`reboot`", "", "12"),
+        ] {
+            let subscription = json!({"name": name, "number": 12, "url": "https://a.example/\u{1b}"});
+            let wanted = (word.to_owned(), "https://a.example/\\u{1b}".to_owned());
+            assert_eq!(as_candidate(&subscription, typed), wanted, "{name:?}");
+        }
+    }
 }
