@@ -96,15 +96,13 @@ fn list(args: ListArgs) -> Result<(), Failure> {
             ("until", until.as_deref()),
         ];
         let found = client.list(&path, &query, limit).await?;
-        let text = match (args.json, found.is_empty()) {
-            (true, _) => json!(found).to_string(),
-            (false, true) => {
-                eprintln!("no delivery is like that: events that no subscription wants have none");
-                String::new()
-            }
-            (false, false) => as_table(&found, Terminal::of_stdout()),
+        let none = "no delivery is like that: events that no subscription wants have none";
+        let (text, note) = match (args.json, found.is_empty()) {
+            (true, _) => (json!(found).to_string(), None),
+            (false, true) => (String::new(), Some(none.to_owned())),
+            (false, false) => (as_table(&found, Terminal::of_stdout()), None),
         };
-        Ok(Look { text, end: Ok(()) })
+        Ok(Look { text, note, end: Ok(()) })
     }))
 }
 

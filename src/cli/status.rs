@@ -31,15 +31,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     on_runtime(watch::show(args.watch, async || {
         let ready = client.get("/readyz").await?.status.is_success();
         let stats = client.get("/v1/stats").await?.accepted()?;
-        if let Some(since) = stats["deliveries_held_since"].as_str() {
-            eprintln!("deliveries are held since the restore of {since}: `posthaste resume` lets them go");
-        }
+        let held = |since| format!("deliveries are held since the restore of {since}: `posthaste resume` lets them go");
+        let note = stats["deliveries_held_since"].as_str().map(held);
         let text = match args.json {
             true => json!({"ready": ready, "stats": stats}).to_string(),
             false => as_table(ready, &stats),
         };
         let not_ready = || Failure::failed("the daemon is not ready: its log says why");
-        Ok(Look { text, end: if ready { Ok(()) } else { Err(not_ready()) } })
+        Ok(Look { text, note, end: if ready { Ok(()) } else { Err(not_ready()) } })
     }))
 }
 

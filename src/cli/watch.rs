@@ -18,9 +18,13 @@ pub(super) struct WatchArgs {
     watch: Option<Duration>,
 }
 
-/// What one look found: the text, and how the command ends by it.
+/// What one look found.
 pub(super) struct Look {
+    /// For standard output; empty: nothing.
     pub(super) text: String,
+    /// What to know beside it, for standard error.
+    pub(super) note: Option<String>,
+    /// How the command ends by it, unless it looks again.
     pub(super) end: Result<(), Failure>,
 }
 
@@ -28,11 +32,9 @@ pub(super) struct Look {
 /// waited for then; one that refuses ends it.
 pub(super) async fn show(args: WatchArgs, look: impl AsyncFn() -> Result<Look, Failure>) -> Result<(), Failure> {
     let Some(every) = args.watch else {
-        let Look { text, end } = look().await?;
-        if !text.is_empty() {
-            output::print(&text)?;
-        }
-        return end;
+        let found = look().await?;
+        tell(&found, "")?;
+        return found.end;
     };
     let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
     // Before the first look: from now on Ctrl-C ends nothing by itself.
@@ -41,7 +43,7 @@ pub(super) async fn show(args: WatchArgs, look: impl AsyncFn() -> Result<Look, F
     let looks = async {
         loop {
             match look().await {
-                Ok(Look { text, .. }) => output::print(&format!("{clear}{text}"))?,
+                Ok(found) => tell(&found, clear)?,
                 Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{clear}{failure}"),
                 Err(failure) => return Err(failure),
             }
@@ -52,4 +54,15 @@ pub(super) async fn show(args: WatchArgs, look: impl AsyncFn() -> Result<Look, F
         ended = looks => ended,
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// Prints what a look found, after what clears the terminal of the look before.
+fn tell(found: &Look, clear: &str) -> Result<(), Failure> {
+    if !clear.is_empty() || !found.text.is_empty() {
+        output::print(&format!("{clear}{}", found.text))?;
+    }
+    if let Some(note) = &found.note {
+        eprintln!("{note}");
+    }
+    Ok(())
 }

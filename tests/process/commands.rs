@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
@@ -244,6 +245,16 @@ async fn manual_pages_are_of_every_command() {
 
 /// Runs the binary on a terminal of that many columns, and answers what it showed.
 async fn on_terminal(words: &[&str], columns: u16, variables: &[(&str, &str)]) -> String {
+    on_terminal_until(words, columns, variables, None).await
+}
+
+/// The same, with Ctrl-C once it has shown `last`.
+async fn on_terminal_until(
+    words: &[&str],
+    columns: u16,
+    variables: &[(&str, &str)],
+    last: Option<&'static str>,
+) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&master).expect("granted");
     unlockpt(&master).expect("unlocked");
@@ -255,10 +266,16 @@ async fn on_terminal(words: &[&str], columns: u16, variables: &[(&str, &str)]) -
     command.args(words).envs(variables.iter().copied()).stdout(terminal).stderr(open());
     let mut child = command.spawn().expect("started");
     drop(command);
-    // It ends with an error once nobody has the other side open any more.
+    let id = i32::try_from(child.id().expect("it runs")).expect("an id");
+    // Reading ends with an error once nobody has the other side open any more.
     let reading = tokio::task::spawn_blocking(move || {
-        let mut shown = Vec::new();
-        let _ = std::fs::File::from(master).read_to_end(&mut shown);
+        let (mut screen, mut shown, mut part) = (std::fs::File::from(master), Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = screen.read(&mut part) {
+            shown.extend_from_slice(&part[..length]);
+            if last.is_some_and(|last| String::from_utf8_lossy(&shown).contains(last)) {
+                kill_process(Pid::from_raw(id).expect("not 0"), Signal::INT).expect("sent");
+            }
+        }
         shown
     });
     let status = within("the command's end", child.wait()).await.expect("ended");
@@ -300,10 +317,13 @@ async fn status_and_deliveries_are_watched() {
             serde_json::from_str::<Value>(&looked).expect("JSON");
         }
         let id = i32::try_from(child.id().expect("it runs")).expect("an id");
-        let pid = rustix::process::Pid::from_raw(id).expect("not 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+        kill_process(Pid::from_raw(id).expect("not 0"), Signal::INT).expect("sent");
         assert!(within("its end", child.wait()).await.expect("ended").success(), "{words:?}");
     }
+    // What is said beside a look was wiped away by the look itself.
+    let words = ["deliveries", "list", "--watch=100ms", "--url", &line.url];
+    let shown = on_terminal_until(&words, 80, &[], Some("no delivery is like that")).await;
+    assert!(shown.starts_with("\u{1b}[H\u{1b}[2J"), "{shown:?}");
     // What is refused is not asked for again.
     let (code, told) = line.refused(&["deliveries", "list", "--watch", "--state", "lost"]).await;
     assert!(code == 4 && told.contains("state "), "{told}");
