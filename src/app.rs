@@ -125,7 +125,7 @@ impl App {
         client.refuse(addresses.iter().chain(&metrics_addresses).filter_map(socket_address).collect());
 
         let performer = Performer::new(client.clone(), live.clone(), clock.clone());
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(store.commit_items()));
         let random = StdRng::from_seed(random_seed()?);
         let engine =
             Engine::new(store.clone(), performer.clone(), live.clone(), clock.clone(), metrics.clone(), random);

@@ -22,7 +22,7 @@
 //! | [`dialect`] | the wire formats: an event becomes a request |
 //! | [`filter`], [`secrecy`], [`template`], [`retry`], [`sign`], [`pattern`] | what subscriptions say, as functions |
 //! | [`model`] | organizations, events, subscriptions, deliveries, and their rules |
-//! | [`input`], [`json`], [`id`], [`secret`], [`seal`], [`time`], [`limits`] | the words. **`time` alone reads a clock** |
+//! | [`input`], [`json`], [`id`], [`secret`], [`seal`], [`time`], [`histogram`], [`limits`] | the words. **`time` alone reads a clock** |
 //!
 //! [`fault`] lets tests end a part from within, in debug builds alone.
 //! `simulation`, for tests, stands above all: the daemon in virtual time, from one seed.
@@ -42,6 +42,7 @@ pub mod dialect;
 pub mod engine;
 pub mod fault;
 pub mod filter;
+pub mod histogram;
 pub mod http;
 pub mod id;
 pub mod input;

@@ -118,10 +118,19 @@ pub const RESPONSE_HEADERS_MAX: usize = 100;
 /// An attempt's `detail`.
 pub const DETAIL_CHARS_MAX: usize = 300;
 
+/// Upper bounds that commits are counted by: what shared one.
+pub const COMMIT_ITEMS: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
 /// What the command line reads of the daemon's answer.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the command line waits for the daemon's answer.
 pub const CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long a shell waits for the names it completes, the daemon being slow or away.
+pub const COMPLETION_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(700);
+/// Names that a shell is shown.
+pub const COMPLETIONS_MAX: usize = 500;
+/// How often `--watch` looks, at most.
+pub const WATCH_EVERY_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// Connections that the command line's own receiver serves at the same time.
 pub const RECEIVER_CONNECTIONS_MAX: usize = 256;
 /// Requests that wait for that receiver's owner.

@@ -1,17 +1,23 @@
-//! Counters and gauges, as OpenMetrics text for Prometheus. Labels are few and
+//! Counters, gauges and histograms, as OpenMetrics text for Prometheus. Labels are few and
 //! bounded: none names an organization, a subscription or a URL.
 
-use std::sync::atomic::Ordering;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::model::{Attempt, AttemptOutcome};
+use crate::histogram::{Histogram, Reading};
+use crate::model::{Attempt, AttemptOutcome, Status};
 use crate::store::query::Totals;
+use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -31,12 +37,70 @@ struct StateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    /// What lanes are doing.
+    state: &'static str,
+}
+
+/// A histogram as Prometheus reads it, in units that have `parts` parts.
+#[derive(Clone, Debug)]
+struct Spread {
+    histogram: Histogram,
+    parts: f64,
+}
+
+impl EncodeMetric for Spread {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let Reading { buckets, sum } = self.histogram.read();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        // Counts are far below what a float tells exactly.
+        let units = |parts: u64| parts as f64 / self.parts;
+        let buckets: Vec<(f64, u64)> =
+            buckets.into_iter().map(|(bound, count)| (bound.map_or(f64::INFINITY, units), count)).collect();
+        encoder.encode_histogram::<[(&str, &str); 0]>(units(sum), count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// A gauge that may have no value, and then is not told.
+#[derive(Clone, Debug, Default)]
+struct Known(Arc<AtomicI64>);
+
+impl Known {
+    /// No gauge of ours falls below 0.
+    const UNKNOWN: i64 = -1;
+
+    fn set(&self, value: Option<u64>) {
+        let value = value.map_or(Known::UNKNOWN, |value| i64::try_from(value).unwrap_or(i64::MAX));
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for Known {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0.load(Ordering::Relaxed) {
+            Known::UNKNOWN => Ok(()),
+            value => encoder.encode_gauge(&value),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
     attempts: Family<OutcomeLabels, Counter>,
-    attempt_seconds: Histogram,
+    attempt_ms: Histogram,
+    delay_ms: Histogram,
     in_flight: Gauge,
+    lanes: Family<LaneLabels, Gauge>,
     lanes_tripped: Gauge,
     requests: Family<StatusLabels, Counter>,
     events_accepted: Counter,
@@ -45,21 +109,69 @@ pub struct Metrics {
     events_retained: Gauge,
     deliveries_pending: Gauge,
     deliveries_held: Gauge,
+    oldest_pending_at: Known,
+    ready: Gauge,
+    storage_full: Gauge,
     storage_live_bytes: Gauge,
     storage_file_bytes: Gauge,
     configuration_generation: Gauge,
+    storage_free_bytes: Known,
 }
 
-/// Upper bounds of the attempt durations counted, in seconds.
-const ATTEMPT_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
+/// Upper bounds of the attempt durations counted, in milliseconds.
+const ATTEMPT_MS: &[u64] = &[5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
 
-impl Default for Metrics {
-    fn default() -> Metrics {
+/// Upper bounds of the delays counted, in milliseconds: from a delivery that goes through
+/// at once to one at the end of its horizon.
+const DELAY_MS: &[u64] = &[
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    15_000,
+    60_000,
+    300_000,
+    1_800_000,
+    7_200_000,
+    43_200_000,
+    86_400_000,
+    259_200_000,
+];
+
+/// How the daemon stands when it is asked; all else is counted as it happens.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The store's.
+    pub totals: Totals,
+    /// When what has waited for longest was accepted or reopened.
+    pub oldest_pending_at: Option<Timestamp>,
+    /// Bytes until publishing is refused, where that can be told.
+    pub free_bytes: Option<u64>,
+    /// Whether the store takes writes.
+    pub is_ready: bool,
+    /// Whether publishing is refused because there is no room.
+    pub is_full: bool,
+    /// How many subscriptions have each status.
+    pub subscriptions: Vec<(Status, usize)>,
+    /// Which configuration is in force.
+    pub generation: u64,
+}
+
+impl Metrics {
+    /// Nothing counted yet, but what `commit_items` counts.
+    pub fn new(commit_items: Histogram) -> Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("posthaste"),
             attempts: Family::default(),
-            attempt_seconds: Histogram::new(ATTEMPT_SECONDS),
+            attempt_ms: Histogram::new(ATTEMPT_MS),
+            delay_ms: Histogram::new(DELAY_MS),
             in_flight: Gauge::default(),
+            lanes: Family::default(),
             lanes_tripped: Gauge::default(),
             requests: Family::default(),
             events_accepted: Counter::default(),
@@ -68,31 +180,47 @@ impl Default for Metrics {
             events_retained: Gauge::default(),
             deliveries_pending: Gauge::default(),
             deliveries_held: Gauge::default(),
+            oldest_pending_at: Known::default(),
+            ready: Gauge::default(),
+            storage_full: Gauge::default(),
             storage_live_bytes: Gauge::default(),
             storage_file_bytes: Gauge::default(),
             configuration_generation: Gauge::default(),
+            storage_free_bytes: Known::default(),
         };
+        let seconds = |histogram: &Histogram| Spread { histogram: histogram.clone(), parts: 1000.0 };
         let it = &mut metrics.registry;
+        it.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         it.register("attempts", "Attempts made, by outcome", metrics.attempts.clone());
-        it.register("attempt_duration_seconds", "How long attempts took", metrics.attempt_seconds.clone());
+        it.register("attempt_duration_seconds", "How long attempts took", seconds(&metrics.attempt_ms));
+        let delay = "From acceptance, or reopening, to a receiver's success";
+        it.register("delivery_delay_seconds", delay, seconds(&metrics.delay_ms));
         it.register("attempts_in_flight", "Attempts in flight", metrics.in_flight.clone());
+        it.register("lanes", "Subscriptions, by what their lanes do", metrics.lanes.clone());
         it.register("lanes_tripped", "Lanes whose endpoint keeps failing", metrics.lanes_tripped.clone());
         it.register("api_requests", "Requests answered by the API, by status", metrics.requests.clone());
         it.register("events_accepted", "Events accepted", metrics.events_accepted.clone());
         it.register("events_duplicate", "Events that had been accepted before", metrics.events_duplicate.clone());
+        let items = "Events, outcomes, retries and cancellations that shared a commit";
+        it.register("commit_items", items, Spread { histogram: commit_items, parts: 1.0 });
         it.register("deliveries_ended", "Deliveries that ended, by state", metrics.deliveries_ended.clone());
         it.register("events_retained", "Events in the store", metrics.events_retained.clone());
         it.register("deliveries_pending", "Deliveries to be attempted", metrics.deliveries_pending.clone());
         it.register("deliveries_held", "1: all deliveries are held since a restore", metrics.deliveries_held.clone());
+        let oldest = "When the delivery that has waited for longest was accepted or reopened; absent: none waits";
+        it.register("oldest_pending_timestamp_seconds", oldest, metrics.oldest_pending_at.clone());
+        it.register("ready", "1: the store takes writes", metrics.ready.clone());
+        let full = "1: publishing is refused because there is no room";
+        it.register("storage_full", full, metrics.storage_full.clone());
         it.register("storage_live_bytes", "Bytes that hold something", metrics.storage_live_bytes.clone());
         it.register("storage_file_bytes", "Size of the store's file", metrics.storage_file_bytes.clone());
         let help = "Which configuration is in force: 1 is that of the start, each reload counts one more";
         it.register("configuration_generation", help, metrics.configuration_generation.clone());
+        let free = "Bytes of quota or disk until publishing is refused";
+        it.register("storage_free_bytes", free, metrics.storage_free_bytes.clone());
         metrics
     }
-}
 
-impl Metrics {
     /// An attempt ended.
     pub fn attempted(&self, attempt: &Attempt) {
         let outcome = match &attempt.outcome {
@@ -100,7 +228,12 @@ impl Metrics {
             AttemptOutcome::Failure { code, .. } => code.as_str(),
         };
         self.attempts.get_or_create(&OutcomeLabels { outcome }).inc();
-        self.attempt_seconds.observe(f64::from(attempt.duration_ms) / 1000.0);
+        self.attempt_ms.observe(u64::from(attempt.duration_ms));
+    }
+
+    /// A delivery succeeded, so long after it was accepted or reopened.
+    pub fn delivered_after(&self, delay: Duration) {
+        self.delay_ms.observe(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// How the engine stands.
@@ -114,10 +247,10 @@ impl Metrics {
         self.requests.get_or_create(&StatusLabels { status }).inc();
     }
 
-    /// The OpenMetrics text of everything, given the store's totals and which
-    /// configuration is in force.
-    pub fn encode(&self, totals: &Totals, generation: u64) -> String {
+    /// The OpenMetrics text of everything.
+    pub fn encode(&self, standing: &Standing) -> String {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let totals = &standing.totals;
         self.events_accepted.inner().store(totals.accepted, Ordering::Relaxed);
         self.events_duplicate.inner().store(totals.duplicates, Ordering::Relaxed);
         for (state, count) in
@@ -131,11 +264,36 @@ impl Metrics {
         self.deliveries_held.set(i64::from(totals.held_since.is_some()));
         self.storage_live_bytes.set(gauge(totals.live_bytes));
         self.storage_file_bytes.set(gauge(totals.file_bytes));
-        self.configuration_generation.set(gauge(generation));
+        self.configuration_generation.set(gauge(standing.generation));
+        self.ready.set(i64::from(standing.is_ready));
+        self.storage_full.set(i64::from(standing.is_full));
+        self.oldest_pending_at.set(standing.oldest_pending_at.map(Timestamp::as_secs));
+        self.storage_free_bytes.set(standing.free_bytes);
+        self.count_lanes(standing);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// Every subscription is counted once: an enabled one is held with all others, or
+    /// tripped, or flowing.
+    fn count_lanes(&self, standing: &Standing) {
+        let set = |state, count: i64| {
+            self.lanes.get_or_create_owned(&LaneLabels { state }).set(count);
+        };
+        for (status, count) in &standing.subscriptions {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            if *status != Status::Enabled {
+                set(status.as_str(), count);
+                continue;
+            }
+            let is_held = standing.totals.held_since.is_some();
+            let tripped = if is_held { 0 } else { self.lanes_tripped.get().min(count) };
+            set("held", if is_held { count } else { 0 });
+            set("tripped", tripped);
+            set("flowing", if is_held { 0 } else { count - tripped });
+        }
     }
 }
 
@@ -145,10 +303,21 @@ mod tests {
 
     #[test]
     fn totals_and_attempts_are_shown() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(Histogram::new(&[1, 10]));
         metrics.answered(202);
         metrics.engine(3, 1);
-        let text = metrics.encode(&Totals { accepted: 5, delivered: 4, pending: 1, ..Totals::default() }, 2);
+        metrics.delivered_after(Duration::from_millis(20));
+        let totals = Totals { accepted: 5, delivered: 4, pending: 1, ..Totals::default() };
+        let mut standing = Standing {
+            totals,
+            oldest_pending_at: Some(Timestamp::from_millis(7_999)),
+            free_bytes: Some(9),
+            is_ready: true,
+            is_full: false,
+            subscriptions: vec![(Status::Enabled, 3), (Status::Disabled, 2)],
+            generation: 2,
+        };
+        let text = metrics.encode(&standing);
         for line in [
             "posthaste_events_accepted_total 5",
             "posthaste_deliveries_ended_total{state=\"delivered\"} 4",
@@ -157,8 +326,31 @@ mod tests {
             "posthaste_api_requests_total{status=\"202\"} 1",
             "posthaste_lanes_tripped 1",
             "posthaste_configuration_generation 2",
+            "posthaste_lanes{state=\"flowing\"} 2",
+            "posthaste_lanes{state=\"tripped\"} 1",
+            "posthaste_lanes{state=\"held\"} 0",
+            "posthaste_lanes{state=\"disabled\"} 2",
+            "posthaste_delivery_delay_seconds_bucket{le=\"0.01\"} 0",
+            "posthaste_delivery_delay_seconds_bucket{le=\"0.025\"} 1",
+            "posthaste_delivery_delay_seconds_bucket{le=\"+Inf\"} 1",
+            "posthaste_delivery_delay_seconds_sum 0.02",
+            "posthaste_commit_items_count 0",
+            "posthaste_oldest_pending_timestamp_seconds 7",
+            "posthaste_storage_free_bytes 9",
+            "posthaste_ready 1",
+            "posthaste_storage_full 0",
             "# EOF",
         ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+        // What there is not has no value, rather than a wrong one; held, nothing flows.
+        (standing.oldest_pending_at, standing.free_bytes) = (None, None);
+        standing.totals.held_since = Some(Timestamp::ZERO);
+        let text = metrics.encode(&standing);
+        for gone in ["posthaste_oldest_pending_timestamp_seconds 7", "posthaste_storage_free_bytes 9"] {
+            assert!(!text.contains(gone), "{text}");
+        }
+        for line in ["posthaste_lanes{state=\"flowing\"} 0", "posthaste_lanes{state=\"held\"} 3"] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }
     }

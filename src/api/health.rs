@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::{self, Code, Problem, Response, StatusCode};
+use crate::metrics::Standing;
 use crate::model::Status;
+use crate::registry::Registry;
+use crate::store::Store;
 use crate::store::query::AuditEntry;
 
 use super::call::{Call, page};
@@ -41,18 +44,33 @@ pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
 
 /// `GET /metrics`
 pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
-    let totals = call.read(|store| Ok(store.totals())).await?;
-    let text = call.state.metrics.encode(&totals, call.state.config.generation());
-    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, text))
+    let read = |store: &Store| Ok((store.totals(), store.oldest_pending()?.at, store.free_bytes()));
+    let (totals, oldest_pending_at, free_bytes) = call.read(read).await?;
+    let standing = Standing {
+        totals,
+        oldest_pending_at,
+        free_bytes,
+        is_ready: call.state.store.is_ready(),
+        is_full: call.state.store.is_full(),
+        generation: call.state.config.generation(),
+        subscriptions: count_by_status(&call.registry()),
+    };
+    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, call.state.metrics.encode(&standing)))
+}
+
+/// How many subscriptions have each status.
+fn count_by_status(registry: &Registry) -> Vec<(Status, usize)> {
+    let count = |status| registry.subscriptions().filter(|subscription| subscription.status == status).count();
+    Status::ALL.iter().map(|status| (*status, count(*status))).collect()
 }
 
 /// `GET /v1/stats`
 pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
     let (totals, oldest_pending) = call.read(|store| Ok((store.totals(), store.oldest_pending()?))).await?;
     let registry = call.registry();
-    let count = |status: Status| registry.subscriptions().filter(|subscription| subscription.status == status).count();
+    let counts = count_by_status(&registry).into_iter();
     let subscriptions: Map<String, Value> =
-        Status::ALL.iter().map(|status| (status.as_str().to_owned(), json!(count(*status)))).collect();
+        counts.map(|(status, count)| (status.as_str().to_owned(), json!(count))).collect();
     Ok(http::json(
         StatusCode::OK,
         &json!({

@@ -37,6 +37,8 @@ const UNTIL: Parameter = parameter("until", Kind::Time, "only those of events ac
 const STATE: Parameter = parameter("state", Kind::Choice(DeliveryState::names), "only those in this state");
 const OF_STATUS: Parameter = parameter("status", Kind::Choice(Status::names), "only those of this status");
 const OF_EVENT: Parameter = parameter("event", Kind::Text, "only those with a pattern that matches this event type");
+const OF_NAME: Parameter = parameter("name", Kind::Text, "only those of exactly this name");
+const OF_NUMBER: Parameter = parameter("number", Kind::Text, "only the one of this number");
 const OF_URL: Parameter = parameter("url", Kind::Text, "only those with exactly this URL");
 const OF_EXTERNAL_ID: Parameter = parameter("external_id", Kind::Text, "only those with this external_id");
 const VERIFY: Parameter =
@@ -374,7 +376,17 @@ fn subscription_routes() -> Vec<Route> {
             |call| Box::pin(subscriptions::list(call)),
             &[(OK, "a page", Shape::Page("Subscription"))],
         )
-        .reads(&[OF_ORGANIZATION, OF_STATUS, OF_EVENT, OF_URL, OF_EXTERNAL_ID, LIMIT, CURSOR]),
+        .reads(&[
+            OF_ORGANIZATION,
+            OF_STATUS,
+            OF_EVENT,
+            OF_NAME,
+            OF_NUMBER,
+            OF_URL,
+            OF_EXTERNAL_ID,
+            LIMIT,
+            CURSOR,
+        ]),
         get(
             SUBSCRIPTION,
             Access::Role(Read),

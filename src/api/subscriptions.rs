@@ -30,6 +30,8 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
             let fits = |name: &str, value: &str| call.query.get(name).is_none_or(|wanted| wanted == value);
             fits("organization", &settings.organization)
                 && fits("status", subscription.status.as_str())
+                && fits("name", &settings.name)
+                && fits("number", &subscription.number.to_string())
                 && fits("url", &settings.url)
                 && fits("external_id", settings.external_id.as_deref().unwrap_or_default())
                 && call

@@ -12,9 +12,6 @@ const EXAMPLE: &str = "Example:
 It needs a key with the role admin. Entries are kept for [retention] audit, and
 nobody can change them. Secrets show as ***.";
 
-/// Entries that a page has at most.
-const PAGE_ENTRIES_MAX: usize = 500;
-
 /// List who changed what, newest first
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
@@ -34,17 +31,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(args.client)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     on_runtime(async {
-        let mut entries: Vec<Value> = Vec::new();
-        let mut cursor = String::new();
-        while entries.len() < limit {
-            let wanted = (limit - entries.len()).min(PAGE_ENTRIES_MAX);
-            let page = client.get(&format!("/v1/audit?limit={wanted}{cursor}")).await?.accepted()?;
-            entries.extend(page["data"].as_array().into_iter().flatten().cloned());
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
+        let entries = client.list("/v1/audit", &[], limit).await?;
         output::print(&if args.json { json!(entries).to_string() } else { as_lines(&entries) })
     })
 }

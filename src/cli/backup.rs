@@ -1,5 +1,6 @@
 //! `posthaste backup`: everything a daemon holds, in one file that proves itself whole.
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientArgs};
 use super::serve::ConfigFile;
+use super::terminal::Progress;
 use super::{Failure, on_runtime, output};
-use crate::store::backup::{Passing, Summary, verify};
+use crate::store::backup::{Counted, Passing, Summary, verify};
 use crate::store::offline;
 use crate::time::Clock;
 
@@ -65,7 +67,10 @@ enum Source {
 
 impl Source {
     /// Writes all of it. What came is whole when this answers.
-    fn write_to(&self, mut output: impl Write) -> Result<(), Failure> {
+    fn write_to(&self, output: impl Write) -> Result<(), Failure> {
+        let progress = RefCell::new(Progress::new("backup"));
+        let tell = |done| progress.borrow_mut().bytes(done, None);
+        let mut output = Counted::new(output, &tell);
         match self {
             Source::Store(storage) => {
                 let now = Clock::system().now();
@@ -100,7 +105,11 @@ fn to_file(source: &Source, path: &Path) -> Result<Summary, Failure> {
         source.write_to(&file)?;
         file.sync_all().map_err(failed)?;
         let written = File::open(&unfinished).map_err(failed)?;
-        verify(BufReader::new(written)).map_err(|error| Failure::failed(format!("what was written: {error}")))
+        let total = written.metadata().ok().map(|file| file.len());
+        let progress = RefCell::new(Progress::new("proof"));
+        let tell = |done| progress.borrow_mut().bytes(done, total);
+        verify(BufReader::new(Counted::new(written, &tell)))
+            .map_err(|error| Failure::failed(format!("what was written: {error}")))
     })();
     let summary = made.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     fs::rename(&unfinished, path).map_err(failed)?;

@@ -19,13 +19,13 @@ use url::Url;
 
 use super::{Failure, output};
 use crate::config::environment;
-use crate::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_TIMEOUT};
+use crate::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_TIMEOUT, PAGE_MAX};
 use crate::secret::Secret;
 
 const URL_DEFAULT: &str = "http://127.0.0.1:8470";
 
 /// Which daemon, and who calls.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct ClientArgs {
     /// The daemon's API; else POSTHASTE_URL, else http://127.0.0.1:8470
     #[arg(long, value_name = "URL", conflicts_with = "socket")]
@@ -129,6 +129,39 @@ impl Client {
         self.send(Method::POST, path, headers, Bytes::from(body)).await
     }
 
+    /// Calls `path` with JSON, where there is any, and reads the JSON answered.
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        self.send(method, path, &[], body).await?.accepted()
+    }
+
+    /// What the list at `path` holds, page by page, at most `limit` entries. `query`
+    /// is what it is asked for; what is `None` is not.
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut entries = Vec::new();
+        let mut cursor: Option<String> = None;
+        while entries.len() < limit {
+            let page_limit = (limit - entries.len()).min(PAGE_MAX).to_string();
+            let paging = [("limit", Some(page_limit.as_str())), ("cursor", cursor.as_deref())];
+            let mut text = url::form_urlencoded::Serializer::new(String::new());
+            for (name, value) in query.iter().chain(&paging) {
+                text.extend_pairs(value.map(|value| (*name, value)));
+            }
+            let page = self.get(&format!("{path}?{}", text.finish())).await?.accepted()?;
+            entries.extend(page["data"].as_array().into_iter().flatten().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        Ok(entries)
+    }
+
     /// Asks for `path`, and hands on what comes as it comes.
     pub(super) async fn download(
         &self,
@@ -185,7 +218,7 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let mut request =
             Request::builder().method(&method).uri(format!("{}{path}", self.base_path)).header(HOST, &self.host);
-        if method == Method::POST {
+        if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         if let Some(token) = &self.token {
@@ -265,27 +298,57 @@ impl Answer {
         if !self.status.is_success() {
             return Err(Failure::refused(self.problem()));
         }
+        if self.status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         serde_json::from_slice(&self.body)
             .map_err(|_| Failure::failed("the answer is not JSON: is this the address of a Posthaste API?"))
     }
 
-    /// The answer's problem (RFC 9457) as one line.
+    /// The answer's problem (RFC 9457) as one line that ends with what to do next.
     fn problem(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = |name: &str| problem.get(name).and_then(Value::as_str);
         let mut line = format!("refused: {}", self.status);
-        if let Some(said) = text("detail").or(text("title")) {
-            line.push_str(&format!(": {said}"));
+        let said = text("detail").or(text("title")).unwrap_or_default();
+        let faults: Vec<String> =
+            problem.get("errors").and_then(Value::as_array).into_iter().flatten().map(fault).collect();
+        // What is said is the first fault, where nothing else is: it is told once.
+        let repeats = faults.first().is_some_and(|first| said.starts_with(first.as_str()));
+        let sentences = (!said.is_empty() && !repeats).then_some(said).into_iter();
+        for (index, sentence) in sentences.chain(faults.iter().map(String::as_str)).enumerate() {
+            line.push_str(if index == 0 { ": " } else { "; " });
+            line.push_str(sentence);
         }
-        for fault in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-            let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
-            line.push_str(&format!("; {} {}", part("field"), part("message")));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            line.push_str("; give a token by --token-file or POSTHASTE_TOKEN");
+        if let Some(next) = text("code").or((self.status == StatusCode::UNAUTHORIZED).then_some("unauthenticated")) {
+            line.extend(what_next(next).map(|next| format!("; {next}")));
         }
         output::printable(&line)
     }
+}
+
+/// A fault of one field, as the daemon's own sentences say it.
+fn fault(fault: &Value) -> String {
+    let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
+    let field = Some(part("field")).filter(|field| !field.is_empty()).unwrap_or("the body");
+    format!("{field} {}", part("message"))
+}
+
+/// What helps against a problem, by its stable code.
+fn what_next(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "unauthenticated" => "give a token by --token-file or POSTHASTE_TOKEN",
+        "expired_key" => "`posthaste key new` makes another",
+        "forbidden" => "`posthaste key new --role ROLE` makes a key that may",
+        "not_enabled" => "`posthaste subscriptions enable NAME` first",
+        "managed_by_file" => "change the file that declares it, and reload the daemon",
+        "expired" => "`posthaste subscriptions update NAME --set expires_at=TIME` first",
+        "too_many_secrets" => "`posthaste subscriptions rotate NAME --overlap 0s` ends the older ones",
+        "host_refused" => "name this host in [service] hosts of the daemon's configuration",
+        "storage_full" => "free space on the disk or raise [storage] max_bytes; `posthaste status` shows what is used",
+        "busy" | "outcome_unknown" | "too_many_requests" | "unavailable" | "under_way" => "try again in a moment",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -316,6 +379,33 @@ mod tests {
         let failure = answer.accepted().expect_err("refused");
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(failure.message, "refused: 422 Unprocessable Entity: 2 faults; url is missing");
+    }
+
+    /// The daemon's `detail` is the first fault where it has nothing to add; both were
+    /// printed, one after the other.
+    #[test]
+    fn what_is_said_twice_is_told_once_and_then_what_to_do() {
+        for (status, body, told) in [
+            (
+                422,
+                r#"{"detail":"url is missing","errors":[{"field":"url","message":"is missing"}]}"#,
+                ": url is missing",
+            ),
+            (
+                422,
+                r#"{"detail":"url is missing (and 1 more)","errors":[{"field":"url","message":"is missing"},
+                    {"field":"","message":"must be an object"}]}"#,
+                ": url is missing; the body must be an object",
+            ),
+            (422, r#"{"detail":"the body x","errors":[{"field":"","message":"x"}]}"#, ": the body x"),
+            (503, r#"{"title":"Too busy","code":"busy"}"#, ": Too busy; try again in a moment"),
+            (401, "", "; give a token by --token-file or POSTHASTE_TOKEN"),
+            (404, "no JSON", ""),
+        ] {
+            let answer = Answer { status: StatusCode::from_u16(status).expect("one"), body: Bytes::from(body) };
+            let message = answer.accepted().expect_err("refused").message;
+            assert_eq!(message, format!("refused: {}{told}", answer.status));
+        }
     }
 
     #[tokio::test]

@@ -27,24 +27,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(args.client)?;
     on_runtime(async {
-        let mut entries = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let mut query = url::form_urlencoded::Serializer::new(String::new());
-            query.append_pair("limit", "500");
-            if let Some(format) = &args.format {
-                query.append_pair("format", format);
-            }
-            if let Some(cursor) = &cursor {
-                query.append_pair("cursor", cursor);
-            }
-            let page = client.get(&format!("/v1/event-types?{}", query.finish())).await?.accepted()?;
-            entries.extend(page["data"].as_array().into_iter().flatten().cloned());
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
-                None => break,
-            }
-        }
+        let query = [("format", args.format.as_deref())];
+        let entries = client.list("/v1/event-types", &query, usize::MAX).await?;
         output::print(&if args.json { json!(entries).to_string() } else { as_table(&entries) })
     })
 }

@@ -8,24 +8,35 @@ mod certificates;
 mod check;
 mod check_store;
 mod client;
+mod completions;
+mod deliveries;
 mod demo;
 mod event_types;
 mod key;
 mod listen;
+mod man;
+mod name;
 mod output;
 mod publish;
 mod receiver;
+mod replay;
 mod restore;
 mod serve;
 mod signing;
 mod status;
+mod subscriptions;
+mod table;
+mod terminal;
+mod watch;
 
 use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::CompleteEnv;
 
+use crate::config::environment;
 use crate::store::OpenError;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -57,16 +68,23 @@ enum Command {
     Demo(demo::Args),
     Listen(listen::Args),
     Publish(publish::Args),
+    Subscriptions(subscriptions::Args),
+    Deliveries(deliveries::Args),
+    Replay(replay::Args),
     Status(status::Args),
     EventTypes(event_types::Args),
     Audit(audit::Args),
     Key(key::Args),
     Sign(signing::SignArgs),
     Verify(signing::VerifyArgs),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    // A shell that asks what could stand next is answered, and that is all.
+    CompleteEnv::with_factory(Cli::command).var(environment::COMPLETE).complete();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
@@ -77,12 +95,17 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Listen(args) => listen::run(args),
         Command::Publish(args) => publish::run(args),
+        Command::Subscriptions(args) => subscriptions::run(args),
+        Command::Deliveries(args) => deliveries::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
         Command::EventTypes(args) => event_types::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Key(args) => key::run(args),
         Command::Sign(args) => signing::sign(args),
         Command::Verify(args) => signing::verify(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -161,7 +184,6 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -170,10 +192,12 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        for command in Cli::command().get_subcommands() {
+        fn check(command: &clap::Command) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("posthaste ") || command.has_subcommands(), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
         }
+        check(&Cli::command());
     }
 
     #[test]
@@ -199,6 +223,25 @@ mod tests {
             ("publish", false),
             ("publish --type a.b --url http://127.0.0.1:1 --socket /run/x", false),
             ("status --socket /run/x --json", true),
+            ("subscriptions list --status disabled --json", true),
+            ("subscriptions", false),
+            ("subscriptions create https://a.example/ --event * --set a.b=1 --url http://127.0.0.1:1", true),
+            ("subscriptions update 7 --to https://a.example/ --verify", true),
+            ("subscriptions show", false),
+            ("subscriptions rotate a --overlap 0s", true),
+            ("subscriptions replay a --since 2h", true),
+            ("subscriptions cancel a --until 2026-03-17T14:30:00Z", true),
+            ("replay a --since 2h --state missed --state failed", true),
+            ("replay a", false),
+            ("replay a --since 2h --state pending", false),
+            ("deliveries list --subscription a --since 1d --watch", true),
+            ("deliveries list --watch=soon", false),
+            ("deliveries list --subscription a --organization b", false),
+            ("deliveries show 7", false),
+            ("completions bash", true),
+            ("completions tcsh", false),
+            ("man /tmp/x", true),
+            ("status --watch=5s", true),
             ("audit --limit 1000 --json", true),
             ("audit --limit 0", false),
             ("key", false),

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::Failure;
 use crate::config;
 
@@ -19,6 +21,39 @@ pub(super) fn table(rows: &[(String, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     lines.join("\n")
+}
+
+/// One row a value of `value`, named by its path, so that nothing here changes when
+/// the daemon comes to tell more.
+pub(super) fn rows(value: &Value) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    collect("", value, &mut rows);
+    rows
+}
+
+fn collect(path: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let name = name.replace('_', " ");
+                let path = if path.is_empty() { name } else { format!("{path} {name}") };
+                collect(&path, value, rows);
+            }
+        }
+        other => rows.push((path.to_owned(), cell(other))),
+    }
+}
+
+/// A value where a row has room for it: text without its quotes, nothing as a dash.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.iter().all(Value::is_string) => {
+            values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// `text` from a stranger, made harmless for a terminal: control characters but

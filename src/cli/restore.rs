@@ -1,11 +1,13 @@
 //! `posthaste restore`: a store from a backup; `posthaste resume`: what it holds goes on.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::client::{Client, ClientArgs};
 use super::serve::ConfigFile;
+use super::terminal::Progress;
 use super::{Failure, backup, on_runtime, output};
 use crate::store::restore::{Restore, RestoreError, restore};
 use crate::time::Clock;
@@ -42,6 +44,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let loaded = args.config.load().map_err(|errors| Failure::usage(errors.to_string()))?;
     let storage = loaded.config.storage;
+    let total = std::fs::metadata(&args.from).ok().map(|file| file.len());
+    let progress = RefCell::new(Progress::new("restore"));
     let restored = restore(&Restore {
         from: &args.from,
         folder: &storage.path,
@@ -49,7 +53,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         keyring: &storage.keyring,
         held_since: (!args.resume).then(|| Clock::system().now()),
         accepts_faults: args.accept_faults,
+        on_read: &|done| progress.borrow_mut().bytes(done, total),
     });
+    drop(progress);
     let (summary, report) = restored.map_err(|error| match &error {
         RestoreError::Faults(report) => {
             let faults: Vec<String> = report.faults.iter().map(|fault| format!("\n{fault}")).collect();

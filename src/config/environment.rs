@@ -28,6 +28,10 @@ pub const TOKEN: &str = "POSTHASTE_TOKEN";
 pub const URL: &str = "POSTHASTE_URL";
 /// The signing secret of the command line's `sign`, `verify` and `listen`.
 pub const SECRET: &str = "POSTHASTE_SECRET";
+/// What asks for completions of a command line, as the script of `completions` sets it.
+pub const COMPLETE: &str = "POSTHASTE_COMPLETE";
+/// Where it is set, nothing is coloured: see <https://no-color.org>.
+pub const NO_COLOR: &str = "NO_COLOR";
 /// Which part of the daemon is to end from within: see [`crate::fault`].
 #[cfg(debug_assertions)]
 pub const TEST_FAULT: &str = "POSTHASTE_TEST_FAULT";
@@ -40,6 +44,7 @@ const RESERVED: &[&str] = &[
     TOKEN,
     URL,
     SECRET,
+    COMPLETE,
     #[cfg(debug_assertions)]
     TEST_FAULT,
 ];

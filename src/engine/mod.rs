@@ -327,6 +327,9 @@ impl Engine {
         };
         let Performed { attempt, retry_after } = made.performed;
         self.metrics.attempted(&attempt);
+        if matches!(attempt.outcome, AttemptOutcome::Success { .. }) {
+            self.metrics.delivered_after(self.clock.now().since(head.opened_at));
+        }
         log_attempt(lane, head.event, &attempt);
         let report = Report::Made { began_at, outcome: attempt.outcome.clone(), retry_after };
         let outcome = Some((attempt, made.is_operational));

@@ -59,7 +59,7 @@ impl World {
         let client = Client::new((&config.delivery).into(), &Roots::Pem(authority.cert.pem())).unwrap();
         let live = Live::new(config);
         let performer = Performer::new(client, live.clone(), clock.clone());
-        let (metrics, random) = (Arc::new(Metrics::default()), StdRng::seed_from_u64(7));
+        let (metrics, random) = (Arc::new(Metrics::new(store.commit_items())), StdRng::seed_from_u64(7));
         let engine = Engine::new(store.clone(), performer, live, clock.clone(), metrics, random);
         World { engine, store, writer: Some(writer), notices, clock, folder }
     }
@@ -78,6 +78,7 @@ impl World {
             keyring: &crate::seal::Keyring::default(),
             held_since,
             accepts_faults: false,
+            on_read: &|_| {},
         };
         restore(&how).unwrap();
         let config = (*self.engine.config.current()).clone();

@@ -13,7 +13,7 @@
 //! Numbers are big endian. Keys and values are as the database has them: a backup
 //! holds what the store holds, secrets too.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle};
@@ -282,6 +282,44 @@ pub fn verify(input: impl Read) -> Result<Summary, ReadBackupError> {
     let mut reader = Reader::new(input)?;
     while reader.next()?.is_some() {}
     Ok(reader.into_summary())
+}
+
+/// What passes by of a long stream, told as it goes.
+pub struct Counted<'a, S> {
+    stream: S,
+    bytes: u64,
+    tell: &'a dyn Fn(u64),
+}
+
+impl<'a, S> Counted<'a, S> {
+    /// `tell` is told the bytes that went through `stream` so far, at each step.
+    pub fn new(stream: S, tell: &'a dyn Fn(u64)) -> Counted<'a, S> {
+        Counted { stream, bytes: 0, tell }
+    }
+
+    fn passed(&mut self, passed: io::Result<usize>) -> io::Result<usize> {
+        self.bytes += passed.as_ref().map_or(0, |bytes| *bytes as u64);
+        (self.tell)(self.bytes);
+        passed
+    }
+}
+
+impl<S: Read> Read for Counted<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer);
+        self.passed(read)
+    }
+}
+
+impl<S: Write> Write for Counted<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes);
+        self.passed(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Tells of a backup that passes by in parts whether it was whole.

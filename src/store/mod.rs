@@ -54,6 +54,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Retention;
+use crate::histogram::Histogram;
 use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::NOTICE_QUEUE_MAX;
@@ -385,6 +386,17 @@ impl Store {
     pub fn oldest_pending(&self) -> Result<OldestPending, ReadError> {
         let lanes = self.shared.lanes().values().filter(|stats| stats.pending > 0).count();
         self.shared.read(|database| read::oldest_pending(database, lanes))
+    }
+
+    /// How many events, outcomes, retries and cancellations shared each commit.
+    pub fn commit_items(&self) -> Histogram {
+        self.shared.commit_items.clone()
+    }
+
+    /// Bytes that may still be written before publishing is refused: what quota and disk
+    /// leave; none: neither can be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.shared.free_bytes()
     }
 
     /// Bytes of an organization's retained events.

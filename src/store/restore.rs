@@ -13,7 +13,7 @@ use crate::limits::RESTORE_COMMIT_BYTES;
 use crate::seal::Keyring;
 use crate::time::Timestamp;
 
-use super::backup::{self, Entry, ReadBackupError, Reader, Summary};
+use super::backup::{self, Counted, Entry, ReadBackupError, Reader, Summary};
 use super::inspect::{Report, inspect};
 use super::offline::builder;
 use super::open::OpenError;
@@ -70,18 +70,21 @@ pub struct Restore<'a> {
     pub held_since: Option<Timestamp>,
     /// Whether rows that contradict each other are taken as they are.
     pub accepts_faults: bool,
+    /// Told how many bytes were read: the backup is, from its beginning to its end, twice.
+    pub on_read: &'a dyn Fn(u64),
 }
 
 /// Makes a store from a backup. Answers what the backup held, and what was looked at.
 pub fn restore(restore: &Restore<'_>) -> Result<(Summary, Report), RestoreError> {
     let unreadable = |error| RestoreError::Backup(restore.from.to_owned(), error);
     let mut input = File::open(restore.from).map_err(|error| unreadable(ReadBackupError::Io(error)))?;
-    backup::verify(BufReader::new(&input)).map_err(unreadable)?;
+    backup::verify(BufReader::new(Counted::new(&input, restore.on_read))).map_err(unreadable)?;
     input.rewind().map_err(|error| unreadable(ReadBackupError::Io(error)))?;
     make_folder(restore.folder)?;
     let site = Site::take(restore.folder)?;
     let file = site.file().map_err(|error| RestoreError::Io(site.unfinished.clone(), error))?;
-    let (summary, report) = build(restore, file, &site.unfinished, BufReader::new(input))?;
+    let (summary, report) =
+        build(restore, file, &site.unfinished, BufReader::new(Counted::new(input, restore.on_read)))?;
     if report.faults_total > 0 && !restore.accepts_faults {
         return Err(RestoreError::Faults(report));
     }

@@ -11,7 +11,9 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::Semaphore;
 
 use crate::config::Retention;
+use crate::histogram::Histogram;
 use crate::id::{Lane, SubscriptionId};
+use crate::limits::COMMIT_ITEMS;
 use crate::model::{DEFAULT_ORGANIZATION, LaneStats, Name, Organization};
 use crate::registry::Registry;
 use crate::seal::{KeyId, Keyring};
@@ -51,6 +53,8 @@ pub(super) struct Shared {
     /// One backup is made at a time.
     pub(super) backups: Arc<Semaphore>,
     pub(super) queue: Queue<Command, Settle>,
+    /// How many events, outcomes, retries and cancellations shared each commit.
+    pub(super) commit_items: Histogram,
 }
 
 impl Shared {
@@ -74,6 +78,7 @@ impl Shared {
             held_since: Mutex::new(None),
             backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
+            commit_items: Histogram::new(COMMIT_ITEMS),
         }
     }
 

@@ -57,6 +57,15 @@ impl Shared {
         of_quota.min(self.room_of_disk(margin))
     }
 
+    /// Bytes until there is no room: of the quota, or of the disk where that is less.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let (bytes_max, reserve_bytes) = (self.bytes_max(), self.reserve_bytes());
+        let of_quota = (bytes_max > 0).then(|| bytes_max.saturating_sub(self.counts().live_bytes));
+        let disk = self.ballast.disk();
+        let of_disk = disk.map(|disk| disk.free_bytes.saturating_sub(disk.kept_bytes(reserve_bytes)));
+        [of_quota, of_disk].into_iter().flatten().min()
+    }
+
     /// Whether the disk has less left than is kept free.
     pub(super) fn is_disk_full(&self) -> bool {
         let reserve_bytes = self.reserve_bytes();

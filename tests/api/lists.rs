@@ -155,6 +155,10 @@ async fn subscriptions_are_found_by_what_they_are() {
         ("external_id=e%201", &["one"]),
         ("external_id=e+1", &["one"]),
         ("external_id=e", &[]),
+        ("name=two", &["two"]),
+        ("name=tw", &[]),
+        ("number=3", &["three"]),
+        ("number=03", &[]),
         ("url=https://b.example&status=enabled", &["two"]),
     ] {
         for limit in [1, 50] {

@@ -14,6 +14,7 @@ mod events;
 mod http_rules;
 mod lists;
 mod matrix;
+mod monitoring;
 mod openapi;
 mod organizations;
 mod publishing;

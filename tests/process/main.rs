@@ -1,6 +1,7 @@
 //! The real binary: killed, stopped, told to reload, held wrong.
 //!
-//! - `daemon`: a daemon as a child process; `line`: the command line and what it
+//! - `daemon`: a daemon as a child process; `commands`: subscriptions and deliveries by the
+//!   command line, completions, terminals; `line`: the rest of it and what it
 //!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
 //!   `load`; `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`:
 //!   what is never written; `systemd`: what the service manager is told and hands over.
@@ -10,6 +11,7 @@
 mod support;
 
 mod backup;
+mod commands;
 mod crash;
 mod daemon;
 mod keys;

@@ -45,7 +45,7 @@ impl World {
         let performer = Performer::new(client, live.clone(), clock.clone());
         let random = StdRng::seed_from_u64(self.chance.random());
         let _inside = self.runtime.enter();
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(store.store.commit_items()));
         let mut engine = Engine::new(store.store.clone(), performer, live, clock.clone(), metrics, random);
         self.disk.calmly(|| self.book.compare_all(&store));
         engine.begin();

@@ -42,6 +42,7 @@ impl World {
             keyring: &Keyring::default(),
             held_since,
             accepts_faults: false,
+            on_read: &|_| {},
         })?;
         Ok(folder)
     }
@@ -186,6 +187,7 @@ async fn a_backup_of_a_faulty_store_is_restored_only_where_that_is_wanted() {
         keyring: &Keyring::default(),
         held_since: None,
         accepts_faults: true,
+        on_read: &|_| {},
     };
     assert_eq!(restore(&as_it_is).unwrap().1, report);
     assert_eq!(offline::check(&other, 1 << 20, &Keyring::default()).unwrap(), report);

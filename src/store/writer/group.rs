@@ -30,6 +30,11 @@ enum Done {
 /// The answer where a record cannot be read.
 const UNREADABLE: Result<(), DeliveryError> = Err(DeliveryError::Write(WriteError::Unavailable));
 
+/// How much of a group a command is.
+fn items(command: &Command) -> usize {
+    if let Command::Accept { events, .. } = command { events.len() } else { 1 }
+}
+
 impl Writer {
     pub(super) fn commit_group(&mut self, outcomes: Vec<Settle>, commands: Vec<Command>) {
         if outcomes.is_empty() && commands.is_empty() {
@@ -40,8 +45,10 @@ impl Writer {
             commands.into_iter().for_each(refuse);
             return;
         };
+        let items = outcomes.len() + commands.iter().map(items).sum::<usize>();
         match self.try_group(&database, &outcomes, commands) {
             Ok((effects, done)) => {
+                self.shared.commit_items.observe(items as u64);
                 let notices = self.count(effects);
                 // Who waits goes first: a wide event leads to thousands of attempts.
                 for it in done {
