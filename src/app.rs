@@ -14,18 +14,33 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::api;
+use crate::api::declared::read_folder;
 use crate::attempt::Performer;
+use crate::config::declared::{DeclarationErrors, Declarations};
 use crate::config::{Auth, Config, Listen, Live, Loaded, environment};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, StoreGone};
 use crate::http::{BindError, BodyRoom, Certificate, Listeners};
 use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
+use crate::model::ManagedBy;
+use crate::store::command::{ChangeError, Declared, WriteError};
 use crate::store::{self, OpenError, Store, WriterThread};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// For how long the service manager is asked to wait at a time.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why what files declare was not put in force. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclareError {
+    /// They cannot be read, or say what cannot be.
+    #[error(transparent)]
+    Files(#[from] DeclarationErrors),
+    /// The store could not.
+    #[error("what files declare cannot be put in force: {0}")]
+    Store(ChangeError),
+}
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +48,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What files declare cannot be put in force.
+    #[error(transparent)]
+    Declared(#[from] DeclareError),
     /// A listener cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -56,6 +74,9 @@ pub enum ReloadError {
     /// The certificate that it names cannot be shown.
     #[error("cannot use the certificate of [service] tls: {0}")]
     Certificate(String),
+    /// What files declare cannot be put in force.
+    #[error(transparent)]
+    Declared(#[from] DeclareError),
     /// A key is not there any more that secrets are encrypted under.
     #[error("the store: {0}")]
     Key(#[from] store::StoreError),
@@ -81,6 +102,7 @@ pub enum RunError {
 /// A running daemon.
 pub struct App {
     config: Live,
+    clock: Clock,
     store: Store,
     client: Client,
     writer: WriterThread,
@@ -98,6 +120,7 @@ impl App {
     /// Starts a daemon that trusts `roots` to say who receivers are.
     pub async fn start(config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
         let config = within_open_files(config);
+        let declared = read_declared(&config, clock.now())?;
         let live = Live::new(config.clone());
         let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
         let client = Client::new((&config.delivery).into(), roots)?;
@@ -124,34 +147,47 @@ impl App {
             store: store.clone(),
             performer,
             config: live.clone(),
-            clock,
+            clock: clock.clone(),
             metrics,
             bodies: BodyRoom::new(REQUEST_BODIES_BYTES_MAX),
             quotas: api::Quotas::default(),
         };
         let state = Arc::new(state);
-        let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];
-        if !metrics_addresses.is_empty() {
-            let service = api::metrics_service(state);
-            servers.push(tokio::spawn(metrics_listeners.serve(service, on_stop_serving)));
-        }
-        for address in addresses.iter().chain(&metrics_addresses) {
-            tracing::info!(address = show_address(address), "listening");
-        }
-        Ok(App {
+        let mut app = App {
             config: live,
+            clock,
             store,
             client,
             writer,
             engine,
-            servers,
+            servers: Vec::new(),
             certificate,
             addresses,
             metrics_addresses,
             reloaded,
             stop_serving,
             stop_engine,
-        })
+        };
+        match put_declared(&app.store, declared).await {
+            // What is there is delivered all the same, and makes room.
+            Err(DeclareError::Store(error @ ChangeError::Write(WriteError::StorageFull))) => {
+                tracing::error!(%error, "what files declare is not in force: reload when there is room");
+            }
+            Err(error) => {
+                let _ = app.stop().await;
+                return Err(error.into());
+            }
+            Ok(()) => {}
+        }
+        app.servers.push(tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone())));
+        if !app.metrics_addresses.is_empty() {
+            let service = api::metrics_service(state);
+            app.servers.push(tokio::spawn(metrics_listeners.serve(service, on_stop_serving)));
+        }
+        for address in app.addresses.iter().chain(&app.metrics_addresses) {
+            tracing::info!(address = show_address(address), "listening");
+        }
+        Ok(app)
     }
 
     /// Where the API listens, with the ports that were free.
@@ -169,21 +205,30 @@ impl App {
         &self.store
     }
 
-    /// Puts another configuration in force. What needs a restart stays as it was,
-    /// and is named.
+    /// Puts another configuration in force, and what files declare under it: all of
+    /// it, or nothing. What needs a restart stays as it was, and is named.
     ///
     /// # Errors
-    /// When it would let everybody in at listeners that other machines reach, or lacks a
-    /// key that secrets are encrypted under: nothing changes then. Those in force count, not those it asks for.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    /// When it would let everybody in at listeners that other machines reach, lacks a
+    /// key that secrets are encrypted under, or files declare what cannot be: nothing
+    /// changes then. Those in force count, not those it asks for.
+    pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let config = within_open_files(config);
         let open = self.addresses.iter().find(|listener| !listener.is_local());
         if let (Auth::None, Some(open)) = (config.service.auth, open) {
             return Err(ReloadError::Open(show_address(open)));
         }
         self.store.check_keys(&config.storage.keyring)?;
-        if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
-            certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?;
+        let renew = match (&self.certificate, &config.service.tls) {
+            (Some(certificate), Some(files)) => {
+                Some(certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?)
+            }
+            _ => None,
+        };
+        // The last that may be refused; nothing after it can.
+        put_declared(&self.store, read_declared(&config, self.clock.now())?).await?;
+        if let Some(renew) = renew {
+            renew();
         }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
@@ -259,7 +304,7 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(()) = hangup.recv() => match loaded.again() {
-                Ok(again) => if let Err(error) = app.reload(again.config) {
+                Ok(again) => if let Err(error) = app.reload(again.config).await {
                     tracing::error!(%error, "the configuration was not reloaded; nothing changed");
                 },
                 Err(errors) => tracing::error!(%errors, "the configuration was not reloaded; nothing changed"),
@@ -276,6 +321,28 @@ pub async fn run(loaded: Loaded) -> Result<(), RunError> {
         }
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// What files declare, where a folder is named.
+fn read_declared(config: &Config, now: Timestamp) -> Result<Option<(Declarations, Declared)>, DeclareError> {
+    let Some(folder) = &config.service.declared_in else { return Ok(None) };
+    Ok(Some(read_folder(folder, now, config.delivery.allow_http)?))
+}
+
+/// Puts it in force.
+async fn put_declared(store: &Store, declared: Option<(Declarations, Declared)>) -> Result<(), DeclareError> {
+    let Some((files, declared)) = declared else {
+        if store.registry().subscriptions().any(|it| it.managed_by() == ManagedBy::File) {
+            tracing::warn!("service.declared_in is empty: what files declared before stays as it is");
+        }
+        return Ok(());
+    };
+    match store.declare(declared).await {
+        Ok(steps) => tracing::info!(changes = steps.len(), "what files declare is in force"),
+        Err(ChangeError::Declared(faults)) => files.judged(Err(faults))?,
+        Err(error) => return Err(DeclareError::Store(error)),
+    }
     Ok(())
 }
 

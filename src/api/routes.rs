@@ -4,7 +4,7 @@
 
 use crate::auth::Role::{Admin, Manage, Publish, Read, Secrets};
 use crate::http::Method;
-use crate::limits::{BATCH_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, DECLARED_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
 use super::backup::BACKUP_TYPE;
@@ -12,7 +12,7 @@ use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
 use super::{
-    backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
+    backup, declared, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
 };
 
 const ORGANIZATIONS: &str = "/v1/organizations";
@@ -191,6 +191,15 @@ fn service_routes() -> Vec<Route> {
             |call| Box::pin(backup::resume(call)),
             &[(OK, "whether they were held", Shape::Json("Resumed"))],
         ),
+        post(
+            "/v1/declarations/plan",
+            Access::RoleOnAll(Read),
+            "planDeclarations",
+            "What would change if files declared this, and nothing else; changes nothing",
+            |call| Box::pin(declared::plan(call)),
+            &[(OK, "the steps, in order; none: nothing would", Shape::Json("DeclarationPlan"))],
+        )
+        .takes(Accepted { bytes_max: DECLARED_BYTES_MAX, ..Accepted::json("Declarations") }),
         get(
             "/v1/audit",
             Access::Role(Admin),

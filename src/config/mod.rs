@@ -5,7 +5,9 @@
 //! variables over it, `read` makes the types below of it, `load` does it all and
 //! tells every fault with its place; `keys` reads the files of keys. Limits of
 //! settings stand in `read`, beside the setting, and in `config.example.toml`.
+//! `declared` reads the folder in which files declare subscriptions.
 
+pub mod declared;
 mod dialects;
 mod document;
 pub mod environment;
@@ -67,6 +69,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// Values of `Origin` that are answered.
     pub origins: Vec<String>,
+    /// The folder in which files declare organizations, sources, event types and
+    /// subscriptions; none: the API alone does.
+    pub declared_in: Option<PathBuf>,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
 }

@@ -27,6 +27,7 @@ use super::settings::{self, Creation, Ended};
 use super::tables::*;
 
 /// One row to be written, and then to be taken over by the registry.
+#[derive(Clone)]
 pub(super) enum Row {
     Organization(Organization),
     NoOrganization(Name),
@@ -90,7 +91,7 @@ fn differences(before: &Value, after: &Value) -> Value {
 }
 
 /// The same for settings: what differs is found in plain, and shown masked.
-fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> Value {
+pub(super) fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> Value {
     let (before_plain, before_masked) = before.map(settings::audited).unwrap_or_default();
     let (after_plain, after_masked) = after.map(settings::audited).unwrap_or_default();
     let mut changes = Map::new();
@@ -112,23 +113,15 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
                 return Err(ChangeError::Stale);
             }
-            if let Some(parent) = &parent {
-                registry.check_parent(&id, parent).map_err(tree_error)?;
-            }
             let existing = registry.organization(&id);
             if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
                 return Err(ChangeError::EventsRetained);
             }
-            let show =
-                |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
-            let changes = differences(&before, &show(&organization));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let owner = Some(organization.id.clone());
-            let object = organization.id.to_string();
-            Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let at = Timestamp::ZERO;
+            let organization =
+                Organization { id, name, parent, bytes_max, managed_by, created_at: at, updated_at: at };
+            by_api(managed_by, put_organization(registry, organization, now)?)
         }
         Change::MakeOrganization { id } => {
             let (existing, name) = (registry.organization(&id).cloned(), String::new());
@@ -139,6 +132,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 name,
                 parent: None,
                 bytes_max: None,
+                managed_by: ManagedBy::Api,
                 created_at: now,
                 updated_at: now,
             });
@@ -146,80 +140,50 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
         }
         Change::DeleteOrganization { id } => {
-            registry.organization(&id).ok_or(ChangeError::NotFound)?;
-            if &*id == DEFAULT_ORGANIZATION {
-                return Err(ChangeError::DefaultOrganization);
-            }
-            if let Some(what) = registry.belongings(&id) {
-                return Err(ChangeError::InUse(what));
-            }
-            let (object, owner) = (id.to_string(), Some(id.clone()));
-            let row = Row::NoOrganization(id);
-            Ok(Plan::new(row, Changed::Deleted, "organization.delete", object, owner, json!({})))
+            let existing = registry.organization(&id).ok_or(ChangeError::NotFound)?;
+            by_api(existing.managed_by, delete_organization(registry, id)?)
         }
         Change::PutSource { id, name, organization, owner } => {
             if registry.source(&id).map(|existing| &existing.organization) != owner.as_ref() {
                 return Err(ChangeError::Stale);
             }
-            if registry.organization(&organization).is_none() {
-                return Err(ChangeError::UnknownOrganization("organization"));
-            }
             let existing = registry.source(&id);
             if existing.is_some_and(|it| it.organization != organization) && is_in_a_scope(registry, &id) {
                 return Err(ChangeError::InUse("scopes of subscriptions"));
             }
-            let show = |it: &Source| json!({"name": it.name, "organization": it.organization.as_ref()});
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let source = Source { id, name, organization, created_at, updated_at: now };
-            let changes = differences(&before, &show(&source));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let (object, owner) = (source.id.to_string(), Some(source.organization.clone()));
-            Ok(Plan::new(Row::Source(source), changed, "source.put", object, owner, changes))
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let at = Timestamp::ZERO;
+            let source = Source { id, name, organization, managed_by, created_at: at, updated_at: at };
+            by_api(managed_by, put_source(registry, source, now)?)
         }
         Change::DeleteSource { id } => {
-            let source = registry.source(&id).ok_or(ChangeError::NotFound)?;
-            if is_in_a_scope(registry, &id) {
-                return Err(ChangeError::InUse("scopes of subscriptions"));
-            }
-            let (object, owner) = (id.to_string(), Some(source.organization.clone()));
-            Ok(Plan::new(Row::NoSource(id), Changed::Deleted, "source.delete", object, owner, json!({})))
+            let existing = registry.source(&id).ok_or(ChangeError::NotFound)?;
+            by_api(existing.managed_by, delete_source(registry, existing)?)
         }
         Change::PutEventType { name, description, category, example, fields } => {
             let existing = registry.event_type(&name);
-            if existing.is_some_and(|existing| existing.built_in) {
-                return Err(ChangeError::BuiltIn);
-            }
-            let show = |it: &EventType| {
-                let example = String::from_utf8_lossy(it.example.as_bytes());
-                json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields})
-            };
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let built_in = false;
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let (format, built_in, at) = (None, false, Timestamp::ZERO);
             let event_type = EventType {
                 name,
                 description,
                 category,
                 example,
                 fields,
-                format: None,
+                format,
                 built_in,
-                created_at,
-                updated_at: now,
+                managed_by,
+                created_at: at,
+                updated_at: at,
             };
-            let changes = differences(&before, &show(&event_type));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let object = event_type.name.to_string();
-            Ok(Plan::new(Row::EventType(event_type), changed, "event_type.put", object, None, changes))
+            by_api(managed_by, put_event_type(registry, event_type, now)?)
         }
         Change::DeleteEventType { name } => {
             let existing = registry.event_type(&name).ok_or(ChangeError::NotFound)?;
             if existing.built_in {
                 return Err(ChangeError::BuiltIn);
             }
-            let object = name.to_string();
-            Ok(Plan::new(Row::NoEventType(name), Changed::Deleted, "event_type.delete", object, None, json!({})))
+            by_api(existing.managed_by, delete_event_type(name))
         }
         Change::CreateSubscription { id, settings, secret, status, idempotency } => {
             create(registry, id, *settings, secret, status, idempotency, when)
@@ -258,6 +222,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if version.is_some_and(|version| version != before.version) {
                 return Err(ChangeError::Stale);
             }
+            if before.is_undeclared() && status == Status::Enabled {
+                return Err(ChangeError::ManagedByFile);
+            }
             change_status(registry, id, status, reason, detail, now)
         }
         Change::DisableSilently { id, reason, detail } => {
@@ -266,6 +233,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+            if before.declared.as_ref().is_some_and(|declared| declared.owns_secret) {
+                return Err(ChangeError::ManagedByFile);
+            }
             let mut after = Subscription::clone(before);
             after.secrets.retain(|old| old.valid_until.is_none_or(|until| now < until));
             for old in &mut after.secrets {
@@ -280,15 +250,126 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             Ok(Plan::subscription(after, "subscription.rotate_secret", json!({"secret": [MASK, MASK]})))
         }
         Change::DeleteSubscription { id } => {
-            let before = owned_by_api(registry, id)?.clone();
-            let changes = settings_differences(Some(&before.settings), None);
-            let mut plan = Plan::subscription(Subscription::clone(&before), "subscription.delete", changes);
-            plan.events.extend(of_vendor(ChangeKind::Deleted, &before));
-            plan.row = Row::NoSubscription(before);
-            plan.changed = Changed::Deleted;
-            Ok(plan)
+            Ok(delete_subscription(owned_by_api(registry, id)?))
         }
     }
+}
+
+/// A plan for the API: what files own it leaves as it is.
+fn by_api(managed_by: ManagedBy, plan: Plan) -> Result<Plan, ChangeError> {
+    match managed_by {
+        ManagedBy::File if plan.is_needed() => Err(ChangeError::ManagedByFile),
+        ManagedBy::File | ManagedBy::Api => Ok(plan),
+    }
+}
+
+/// Shows who owns it, where that is not the API.
+fn with_owner(mut shown: Value, managed_by: ManagedBy) -> Value {
+    if managed_by == ManagedBy::File {
+        shown["managed_by"] = json!(managed_by.as_str());
+    }
+    shown
+}
+
+/// Makes or replaces an organization. When it was made and changed is for here to say.
+pub(super) fn put_organization(
+    registry: &Registry,
+    mut organization: Organization,
+    now: Timestamp,
+) -> Result<Plan, ChangeError> {
+    if let Some(parent) = &organization.parent {
+        registry.check_parent(&organization.id, parent).map_err(tree_error)?;
+    }
+    let show = |it: &Organization| {
+        let shown = json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
+        with_owner(shown, it.managed_by)
+    };
+    let existing = registry.organization(&organization.id);
+    let changes = differences(&existing.map_or(Value::Null, show), &show(&organization));
+    organization.created_at = existing.map_or(now, |existing| existing.created_at);
+    organization.updated_at = now;
+    let (changed, owner) = (created_or_updated(existing.is_some()), Some(organization.id.clone()));
+    let object = organization.id.to_string();
+    Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
+}
+
+pub(super) fn delete_organization(registry: &Registry, id: Name) -> Result<Plan, ChangeError> {
+    if &*id == DEFAULT_ORGANIZATION {
+        return Err(ChangeError::DefaultOrganization);
+    }
+    if let Some(what) = registry.belongings(&id) {
+        return Err(ChangeError::InUse(what));
+    }
+    let (object, owner) = (id.to_string(), Some(id.clone()));
+    Ok(Plan::new(Row::NoOrganization(id), Changed::Deleted, "organization.delete", object, owner, json!({})))
+}
+
+/// Makes or replaces a source, as [`put_organization`] does. Whether scopes allow it
+/// is for the caller to ask.
+pub(super) fn put_source(registry: &Registry, mut source: Source, now: Timestamp) -> Result<Plan, ChangeError> {
+    if registry.organization(&source.organization).is_none() {
+        return Err(ChangeError::UnknownOrganization("organization"));
+    }
+    let show = |it: &Source| {
+        with_owner(json!({"name": it.name, "organization": it.organization.as_ref()}), it.managed_by)
+    };
+    let existing = registry.source(&source.id);
+    let changes = differences(&existing.map_or(Value::Null, show), &show(&source));
+    source.created_at = existing.map_or(now, |existing| existing.created_at);
+    source.updated_at = now;
+    let changed = created_or_updated(existing.is_some());
+    let (object, owner) = (source.id.to_string(), Some(source.organization.clone()));
+    Ok(Plan::new(Row::Source(source), changed, "source.put", object, owner, changes))
+}
+
+pub(super) fn delete_source(registry: &Registry, source: &Source) -> Result<Plan, ChangeError> {
+    if is_in_a_scope(registry, &source.id) {
+        return Err(ChangeError::InUse("scopes of subscriptions"));
+    }
+    let (object, owner) = (source.id.to_string(), Some(source.organization.clone()));
+    let row = Row::NoSource(source.id.clone());
+    Ok(Plan::new(row, Changed::Deleted, "source.delete", object, owner, json!({})))
+}
+
+/// Makes or replaces an entry of the catalog, as [`put_organization`] does.
+pub(super) fn put_event_type(
+    registry: &Registry,
+    mut event_type: EventType,
+    now: Timestamp,
+) -> Result<Plan, ChangeError> {
+    let existing = registry.event_type(&event_type.name);
+    if existing.is_some_and(|existing| existing.built_in) {
+        return Err(ChangeError::BuiltIn);
+    }
+    let show = |it: &EventType| {
+        let example = String::from_utf8_lossy(it.example.as_bytes());
+        let shown =
+            json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields});
+        with_owner(shown, it.managed_by)
+    };
+    let changes = differences(&existing.map_or(Value::Null, show), &show(&event_type));
+    event_type.created_at = existing.map_or(now, |existing| existing.created_at);
+    event_type.updated_at = now;
+    let (changed, object) = (created_or_updated(existing.is_some()), event_type.name.to_string());
+    Ok(Plan::new(Row::EventType(event_type), changed, "event_type.put", object, None, changes))
+}
+
+pub(super) fn delete_event_type(name: Name) -> Plan {
+    let object = name.to_string();
+    Plan::new(Row::NoEventType(name), Changed::Deleted, "event_type.delete", object, None, json!({}))
+}
+
+pub(super) fn delete_subscription(before: &Arc<Subscription>) -> Plan {
+    let changes = settings_differences(Some(&before.settings), None);
+    let mut plan = Plan::subscription(Subscription::clone(before), "subscription.delete", changes);
+    plan.events.extend(of_vendor(ChangeKind::Deleted, before));
+    plan.row = Row::NoSubscription(before.clone());
+    plan.changed = Changed::Deleted;
+    plan
+}
+
+fn created_or_updated(was_there: bool) -> Changed {
+    if was_there { Changed::Updated } else { Changed::Created }
 }
 
 impl Plan {
@@ -303,7 +384,7 @@ impl Plan {
         Plan { row, changed, action, object, organization, changes, events: Vec::new(), creation: None }
     }
 
-    fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
+    pub(super) fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
         let subscription = Arc::new(subscription);
         let (object, owner) = (subscription.id.to_string(), Some(subscription.settings.organization.clone()));
         let changed = Changed::Subscription { subscription: subscription.clone(), replayed: false };
@@ -334,7 +415,7 @@ impl Plan {
 
 fn owned_by_api(registry: &Registry, id: SubscriptionId) -> Result<&Arc<Subscription>, ChangeError> {
     let subscription = registry.subscription(id).ok_or(ChangeError::NotFound)?;
-    match subscription.managed_by {
+    match subscription.managed_by() {
         ManagedBy::Api => Ok(subscription),
         ManagedBy::File => Err(ChangeError::ManagedByFile),
     }
@@ -348,7 +429,7 @@ fn is_in_a_scope(registry: &Registry, source: &Name) -> bool {
 }
 
 /// The organization must exist, and every source of the scope be its own.
-fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeError> {
+pub(super) fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeError> {
     if registry.organization(&settings.organization).is_none() {
         return Err(ChangeError::UnknownOrganization("organization"));
     }
@@ -399,7 +480,7 @@ fn create(
         created_at: now,
         updated_at: now,
         created_by: when.actor.to_owned(),
-        managed_by: ManagedBy::Api,
+        declared: None,
         fixed_url: FixedUrl::default(),
     };
     let vendors = of_vendor(ChangeKind::Created, &subscription);
@@ -413,7 +494,7 @@ fn create(
 }
 
 /// Answers what the audit log is told of it; none: there is no change.
-fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Timestamp) -> Option<Value> {
+pub(super) fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Timestamp) -> Option<Value> {
     let shown = |secrets: &[SigningSecret]| (!secrets.is_empty()).then_some(MASK);
     let before = shown(&subscription.secrets);
     subscription.secrets = match change {
@@ -449,7 +530,7 @@ fn change_status(
 
 /// Enables or disables `subscription`. Answers the operational event that tells of
 /// it; none where it is so already.
-fn set_status(
+pub(super) fn set_status(
     subscription: &mut Subscription,
     status: Status,
     reason: StatusReason,
@@ -492,7 +573,7 @@ pub(super) fn subscription_facts(subscription: &Subscription) -> Value {
 }
 
 /// The event by which the vendor of a subscription's format tells of a change.
-fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
+pub(super) fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
     let (event_type, data) = dialect::find(subscription.settings.format).change_event(kind, subscription)?;
     Some(operational(event_type, subscription, data))
 }

@@ -84,8 +84,8 @@ impl Daemon {
     }
 
     /// Puts another configuration file in force; whether it was.
-    pub fn reload(&self, text: &str) -> bool {
-        self.app().reload(self.config(text)).is_ok()
+    pub async fn reload(&self, text: &str) -> bool {
+        self.app().reload(self.config(text)).await.is_ok()
     }
 
     /// Stops the daemon in order.
