@@ -413,6 +413,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
         ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
         ("storage.path", before.storage.path != after.storage.path),
+        ("storage.compact_above", before.storage.compact_above_bytes != after.storage.compact_above_bytes),
         ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),
         ("log", (before.log.format, before.log.level) != (after.log.format, after.log.level)),
     ]

@@ -12,7 +12,8 @@ use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
 use super::{
-    backup, declared, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
+    backup, declared, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources,
+    subscriptions,
 };
 
 const ORGANIZATIONS: &str = "/v1/organizations";

@@ -14,8 +14,7 @@ use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
 use crate::model::validate;
 use crate::model::{
     Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, EventType, Fault, Format,
-    LaneStats, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription,
-    TlsSettings,
+    LaneStats, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::secret::{MASK, Secret, is_credential};

@@ -10,8 +10,7 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, Name, Settings, SigningSecret, Status,
-    Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, Name, Settings, SigningSecret, Status, Subscription,
 };
 
 use super::call::{Call, random};

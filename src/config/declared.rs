@@ -100,14 +100,7 @@ impl Declarations {
     }
 
     fn locate(&self, Fault { field, message }: Fault) -> (usize, LocatedFault) {
-        let mut path = field.as_str();
-        let found = loop {
-            match (self.places.get(path), path.rfind(['.', '['])) {
-                (Some(place), _) => break Some(*place),
-                (None, Some(end)) => path = &path[..end],
-                (None, None) => break None,
-            }
-        };
+        let found = nearest_place(&self.places, &field);
         let place = found.map_or(Place::Nowhere, |(_, line)| Place::Line(line));
         (found.map_or(0, |(file, _)| file), LocatedFault { place, field, message })
     }
@@ -141,21 +134,20 @@ impl Declarations {
             take_twins(&at, subscription, &folder, is_open, &mut document.lines, &faults);
             take_unsigned(&at, subscription, &faults);
         }
-        for (path, line) in document.lines {
-            let is_known = KINDS.iter().any(|kind| path == *kind);
-            if !is_known {
-                self.places.entry(path).or_insert((index, line));
-            }
+        self.take(&document, &faults);
+        for Fault { field, message } in faults.into_vec() {
+            let place = nearest_place(&document.lines, &field).map_or(Place::Nowhere, Place::Line);
+            self.faults.push((index, LocatedFault { place, field, message }));
         }
-        self.take(index, &document.root, &faults);
-        let located: Vec<_> = faults.into_vec().into_iter().map(|fault| self.locate(fault)).collect();
-        // A path of the file's own that another has too is located in this one.
-        self.faults.extend(located.into_iter().map(|(file, fault)| (if file == 0 { index } else { file }, fault)));
+        let keys = document.lines.into_iter().filter(|(path, _)| !KINDS.contains(&path.as_str()));
+        for (path, line) in keys {
+            self.places.entry(path).or_insert((index, line));
+        }
     }
 
     /// Adds what a file declares to the tree.
-    fn take(&mut self, index: usize, root: &Map<String, Value>, faults: &Faults) {
-        let fields = Fields::new("", root, faults);
+    fn take(&mut self, document: &document::Document, faults: &Faults) {
+        let fields = Fields::new("", &document.root, faults);
         for name in KINDS {
             let Some(table) = fields.map(name) else { continue };
             for (key, value) in table {
@@ -164,8 +156,7 @@ impl Declarations {
                 if known.contains_key(key) {
                     let (file, line) = self.places.get(&path).copied().unwrap_or_default();
                     let earlier = self.files[file].file_name().unwrap_or_default().display();
-                    let message = format!("is declared in {earlier}:{line} too");
-                    self.faults.push((index, LocatedFault { place: Place::Nowhere, field: path, message }));
+                    faults.add(path, format!("is declared in {earlier}:{line} too"));
                 } else if value.is_object() {
                     known.insert(key.clone(), value.clone());
                 } else {
@@ -174,6 +165,17 @@ impl Declarations {
             }
         }
         fields.finish();
+    }
+}
+
+/// The place of `path`, or of what it is a part of.
+fn nearest_place<T: Copy>(places: &HashMap<String, T>, mut path: &str) -> Option<T> {
+    loop {
+        match (places.get(path), path.rfind(['.', '['])) {
+            (Some(place), _) => return Some(*place),
+            (None, Some(end)) => path = &path[..end],
+            (None, None) => return None,
+        }
     }
 }
 
@@ -277,5 +279,88 @@ fn take_unsigned(at: &str, subscription: &mut Map<String, Value>, faults: &Fault
             subscription.insert("secret".to_owned(), Value::Null);
         }
         Some(other) => faults.add(field, format!("must be true or false, not {}", kind(&other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A folder with these files, of this mode.
+    fn folder(files: &[(&str, &str)], mode: u32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        }
+        folder
+    }
+
+    /// Faults as they are shown, the folder left out.
+    fn told(folder: &Path, later: Vec<Fault>) -> Vec<String> {
+        let read = if later.is_empty() { Ok(()) } else { Err(later) };
+        let errors = Declarations::read(folder).judged(read).err().map(|errors| errors.to_string()).unwrap_or_default();
+        errors.replace(&format!("{}/", folder.display()), "").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_missing_folder_is_a_fault_and_an_empty_one_is_not() {
+        let empty = folder(&[("README", "no TOML ["), (".hidden.toml", "[")], 0o644);
+        assert!(told(empty.path(), Vec::new()).is_empty());
+        let missing = empty.path().join("none");
+        let told = told(&missing, Vec::new());
+        assert!(told.len() == 1 && told[0].contains("cannot be read: "), "{told:?}");
+    }
+
+    #[test]
+    fn every_fault_of_every_file_is_told_with_its_file_and_line() {
+        let folder = folder(
+            &[
+                ("a.toml", "[subscriptions.orders]\nurl = \"x\"\n[subscription.b]\n"),
+                ("b.toml", "[subscriptions.orders]\n[sources]\np = 1\n"),
+                ("c.toml", "[sources.\n"),
+                ("d.toml", "[subscriptions.d]\nunsigned = 1\nsecret_file = \"none\"\n"),
+            ],
+            0o600,
+        );
+        let told = told(folder.path(), vec![Fault::new("subscriptions.orders.url", "must be longer")]);
+        let wanted = [
+            "a.toml:2: subscriptions.orders.url must be longer",
+            "a.toml:3: subscription is not known; did you mean \"subscriptions\"?",
+            "b.toml:1: subscriptions.orders is declared in a.toml:1 too",
+            "b.toml:3: sources.p must be a table, not a number",
+            "c.toml:1:",
+            "d.toml:2: subscriptions.d.unsigned must be true or false, not a number",
+            "d.toml:3: subscriptions.d.secret_file cannot be read: ",
+        ];
+        assert_eq!(told.len(), wanted.len(), "{told:#?}");
+        for (told, wanted) in told.iter().zip(wanted) {
+            assert!(told.starts_with(wanted), "{told}\nwanted: {wanted}");
+        }
+    }
+
+    #[test]
+    fn twins_are_replaced_by_their_files_and_secrets_are_nobody_elses() {
+        let text = "[subscriptions.a]\nsecret_file = \"s\"\n[subscriptions.a.authentication]\ntoken_file = \"s\"\n\
+                    [subscriptions.b]\nunsigned = true\n";
+        let folder = folder(&[("a.toml", text), ("s", "hunter2\n")], 0o600);
+        let read = Declarations::read(folder.path());
+        read.judged(Ok(())).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(read.tree["subscriptions"]["a"]["secret"], "hunter2");
+        assert_eq!(read.tree["subscriptions"]["a"]["authentication"]["token"], "hunter2");
+        assert_eq!(read.tree["subscriptions"]["b"]["secret"], Value::Null);
+
+        std::fs::set_permissions(folder.path().join("s"), std::fs::Permissions::from_mode(0o604)).expect("mode");
+        let told = self::told(folder.path(), Vec::new());
+        assert!(told.len() == 2 && told[0].contains("secret_file can be read by everybody"), "{told:?}");
+
+        let inline = "[subscriptions.a]\nsecret = \"hunter2\"\nsecret_file = \"s\"\n";
+        let folder = self::folder(&[("a.toml", inline)], 0o644);
+        let told = self::told(folder.path(), Vec::new());
+        assert!(told[0].starts_with("a.toml:2: subscriptions.a.secret stands in a file that everybody"), "{told:?}");
+        assert!(told[1].starts_with("a.toml:3: subscriptions.a.secret_file must not stand beside"), "{told:?}");
+        assert!(told.iter().all(|line| !line.contains("hunter2")), "{told:?}");
     }
 }

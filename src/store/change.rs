@@ -119,8 +119,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             }
             let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
             let at = Timestamp::ZERO;
-            let organization =
-                Organization { id, name, parent, bytes_max, managed_by, created_at: at, updated_at: at };
+            let organization = Organization { id, name, parent, bytes_max, managed_by, created_at: at, updated_at: at };
             by_api(managed_by, put_organization(registry, organization, now)?)
         }
         Change::MakeOrganization { id } => {
@@ -249,9 +248,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             after.updated_at = now;
             Ok(Plan::subscription(after, "subscription.rotate_secret", json!({"secret": [MASK, MASK]})))
         }
-        Change::DeleteSubscription { id } => {
-            Ok(delete_subscription(owned_by_api(registry, id)?))
-        }
+        Change::DeleteSubscription { id } => Ok(delete_subscription(owned_by_api(registry, id)?)),
     }
 }
 
@@ -310,9 +307,8 @@ pub(super) fn put_source(registry: &Registry, mut source: Source, now: Timestamp
     if registry.organization(&source.organization).is_none() {
         return Err(ChangeError::UnknownOrganization("organization"));
     }
-    let show = |it: &Source| {
-        with_owner(json!({"name": it.name, "organization": it.organization.as_ref()}), it.managed_by)
-    };
+    let show =
+        |it: &Source| with_owner(json!({"name": it.name, "organization": it.organization.as_ref()}), it.managed_by);
     let existing = registry.source(&source.id);
     let changes = differences(&existing.map_or(Value::Null, show), &show(&source));
     source.created_at = existing.map_or(now, |existing| existing.created_at);

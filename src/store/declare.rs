@@ -25,7 +25,9 @@ use crate::secret::{MASK, Secret};
 use crate::time::Timestamp;
 
 use super::change::{self, Plan, Row};
-use super::command::{ChangeError, Changed, Declared, DeclaredSecret, DeclaredStep, DeclaredSubscription, SecretChange};
+use super::command::{
+    ChangeError, Changed, Declared, DeclaredSecret, DeclaredStep, DeclaredSubscription, SecretChange,
+};
 
 /// Who the audit log says it was.
 pub(super) const ACTOR: &str = "files";
@@ -305,7 +307,8 @@ impl Planner {
     /// Ends what files own and declare no longer, where nothing needs it.
     fn end_undeclared(&mut self, declared: &Names, has_pending: &dyn Fn(Lane) -> bool) {
         let known = by_key(&self.after);
-        let mut undeclared: Vec<_> = known.into_iter().filter(|(key, _)| !declared.subscriptions.contains(key)).collect();
+        let mut undeclared: Vec<_> =
+            known.into_iter().filter(|(key, _)| !declared.subscriptions.contains(key)).collect();
         undeclared.sort_by_key(|(_, subscription)| subscription.number);
         for (_, subscription) in undeclared {
             if !has_pending(subscription.number) {
@@ -327,7 +330,8 @@ impl Planner {
         }
         // The lowest first, so that those above have no children left.
         let organizations = self.after.organizations().filter(|it| is_files(it.managed_by));
-        let mut organizations: Vec<_> = organizations.filter(|it| !declared.organizations.contains(&it.id)).cloned().collect();
+        let mut organizations: Vec<_> =
+            organizations.filter(|it| !declared.organizations.contains(&it.id)).cloned().collect();
         organizations.sort_by_key(|it| std::cmp::Reverse(self.after.lineage(&it.id).count()));
         for organization in organizations {
             let planned = if *organization.id == *DEFAULT_ORGANIZATION {
@@ -412,10 +416,9 @@ fn refusal(error: ChangeError) -> (String, String) {
         ChangeError::TooDeep => {
             ("parent".to_owned(), format!("would make the tree deeper than {ORGANIZATION_DEPTH_MAX} levels"))
         }
-        ChangeError::ForeignSource(source) => (
-            "scope".to_owned(),
-            format!("names the source {source}, which is not of the subscription's organization"),
-        ),
+        ChangeError::ForeignSource(source) => {
+            ("scope".to_owned(), format!("names the source {source}, which is not of the subscription's organization"))
+        }
         ChangeError::ForeignOrganization => {
             fault("organization", "cannot be changed: declare another subscription, under another key")
         }

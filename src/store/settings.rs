@@ -12,9 +12,9 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
-    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy, Method, Name,
-    Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason,
-    Subscription, TlsSettings,
+    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy,
+    Method, Name, Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status,
+    StatusReason, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::seal::Keyring;

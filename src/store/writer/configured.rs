@@ -102,8 +102,7 @@ impl Writer {
             numbers.push(Lane(schema::take_lane(&transaction)?));
         }
         let has_pending = |lane| self.has_pending(lane);
-        let planned =
-            declare::plan(&self.shared.registry(), declared, self.now(), &has_pending, numbers.into_iter());
+        let planned = declare::plan(&self.shared.registry(), declared, self.now(), &has_pending, numbers.into_iter());
         let plans = match planned {
             Ok(plans) => plans,
             Err(faults) => {
@@ -129,8 +128,7 @@ impl Writer {
     /// Ends what files declared and do no longer, once nothing is pending.
     pub(super) fn end_undeclared(&mut self, database: &Database) -> Result<(), StoreError> {
         let Some(declared) = &self.declared else { return Ok(()) };
-        let plans =
-            declare::plan_ends(&self.shared.registry(), declared, self.now(), &|lane| self.has_pending(lane));
+        let plans = declare::plan_ends(&self.shared.registry(), declared, self.now(), &|lane| self.has_pending(lane));
         if plans.is_empty() {
             return Ok(());
         }
