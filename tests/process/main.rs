@@ -2,7 +2,7 @@
 //!
 //! - `daemon`: a daemon as a child process; `line`: the command line and what it
 //!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
-//!   `load`; `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`:
+//!   `load`; `backup`: backup, restore, damage; `declared`: files that declare subscriptions; `listeners`: TLS and Unix sockets; `silence`:
 //!   what is never written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,6 +12,7 @@ mod support;
 mod backup;
 mod crash;
 mod daemon;
+mod declared;
 mod keys;
 mod line;
 mod listeners;
