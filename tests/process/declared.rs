@@ -34,7 +34,10 @@ async fn a_dry_run_says_what_a_reload_then_does() {
         let told = run(words).await;
         assert_eq!(told.status.code(), Some(2));
         let told = text(&told.stderr).to_owned();
-        assert!(told.contains("orders.toml:3: subscriptions.orders.evnts is not known; did you mean \"events\"?"), "{told}");
+        assert!(
+            told.contains("orders.toml:3: subscriptions.orders.evnts is not known; did you mean \"events\"?"),
+            "{told}"
+        );
     }
     // What only the daemon knows has its line too.
     let declared = "[subscriptions.orders]\nurl = \"https://r.example\"\nevents = [\"*\"]\n";
