@@ -14,6 +14,7 @@ const ROUTES: &[(&str, &str, &str, bool)] = &[
     ("GET", "/v1/audit", "admin", false),
     ("GET", "/v1/backup", "admin", true),
     ("POST", "/v1/resume", "admin", true),
+    ("POST", "/v1/declarations/plan", "read", true),
     ("GET", "/v1/organizations", "read", false),
     ("GET", "/v1/organizations/x", "read", false),
     ("PUT", "/v1/organizations/x", "manage", false),
