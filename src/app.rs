@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::api;
+use crate::api::declared::read_folder;
 use crate::attempt::Performer;
+use crate::config::declared::{DeclarationErrors, Declarations};
 use crate::config::environment::{self, Handed};
 use crate::config::{Auth, Config, Listen, Live, Loaded};
 use crate::deliver::{Client, Roots, TlsError};
@@ -20,9 +22,22 @@ use crate::engine::{Engine, Pulse, StoreGone};
 use crate::http::{BindError, BodyRoom, Certificate, Listeners};
 use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
+use crate::model::ManagedBy;
+use crate::store::command::{ChangeError, Declared, WriteError};
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::systemd;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
+
+/// Why what files declare was not put in force. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclareError {
+    /// They cannot be read, or say what cannot be.
+    #[error(transparent)]
+    Files(#[from] DeclarationErrors),
+    /// The store could not.
+    #[error("what files declare cannot be put in force: {0}")]
+    Store(ChangeError),
+}
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +45,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What files declare cannot be put in force.
+    #[error(transparent)]
+    Declared(#[from] DeclareError),
     /// A listener cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -56,6 +74,9 @@ pub enum ReloadError {
     /// The certificate that it names cannot be shown.
     #[error("cannot use the certificate of [service] tls: {0}")]
     Certificate(String),
+    /// What files declare cannot be put in force.
+    #[error(transparent)]
+    Declared(#[from] DeclareError),
     /// A key is not there any more that secrets are encrypted under.
     #[error("the store: {0}")]
     Key(#[from] store::StoreError),
@@ -81,6 +102,7 @@ pub enum RunError {
 /// A running daemon.
 pub struct App {
     config: Live,
+    clock: Clock,
     store: Store,
     client: Client,
     writer: WriterThread,
@@ -105,6 +127,7 @@ impl App {
     /// take the place of `[service] listen`.
     async fn start_on(handed: Vec<Handed>, config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
         let config = within_open_files(config);
+        let declared = read_declared(&config, clock.now())?;
         let live = Live::new(config.clone());
         let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
         let client = Client::new((&config.delivery).into(), roots)?;
@@ -138,35 +161,48 @@ impl App {
             store: store.clone(),
             performer,
             config: live.clone(),
-            clock,
+            clock: clock.clone(),
             metrics,
             bodies: BodyRoom::new(REQUEST_BODIES_BYTES_MAX),
             quotas: api::Quotas::default(),
         };
         let state = Arc::new(state);
-        let mut servers = vec![tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone()))];
-        if !metrics_addresses.is_empty() {
-            let service = api::metrics_service(state);
-            servers.push(tokio::spawn(metrics_listeners.serve(service, on_stop_serving)));
-        }
-        for address in addresses.iter().chain(&metrics_addresses) {
-            tracing::info!(address = show_address(address), "listening");
-        }
-        Ok(App {
+        let mut app = App {
             config: live,
+            clock,
             store,
             client,
             writer,
             engine,
             pulse,
-            servers,
+            servers: Vec::new(),
             certificate,
             addresses,
             metrics_addresses,
             reloaded,
             stop_serving,
             stop_engine,
-        })
+        };
+        match put_declared(&app.store, declared).await {
+            // What is there is delivered all the same, and makes room.
+            Err(DeclareError::Store(error @ ChangeError::Write(WriteError::StorageFull))) => {
+                tracing::error!(%error, "what files declare is not in force: reload when there is room");
+            }
+            Err(error) => {
+                let _ = app.stop().await;
+                return Err(error.into());
+            }
+            Ok(()) => {}
+        }
+        app.servers.push(tokio::spawn(listeners.serve(api::service(state.clone()), on_stop_serving.clone())));
+        if !app.metrics_addresses.is_empty() {
+            let service = api::metrics_service(state);
+            app.servers.push(tokio::spawn(metrics_listeners.serve(service, on_stop_serving)));
+        }
+        for address in app.addresses.iter().chain(&app.metrics_addresses) {
+            tracing::info!(address = show_address(address), "listening");
+        }
+        Ok(app)
     }
 
     /// Where the API listens, with the ports that were free.
@@ -184,20 +220,29 @@ impl App {
         &self.store
     }
 
-    /// Puts another configuration in force. What needs a restart stays as it was,
-    /// and is named.
+    /// Puts another configuration in force, and what files declare under it: all of
+    /// it, or nothing. What needs a restart stays as it was, and is named.
     ///
     /// # Errors
-    /// When it would let everybody in at listeners that other machines reach, or lacks a
-    /// key that secrets are encrypted under: nothing changes then. Those in force count, not those it asks for.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    /// When it would let everybody in at listeners that other machines reach, lacks a
+    /// key that secrets are encrypted under, or files declare what cannot be: nothing
+    /// changes then. Those in force count, not those it asks for.
+    pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
         let config = within_open_files(config);
         if let (Auth::None, Some(open)) = (config.service.auth, open_address(&self.addresses)) {
             return Err(ReloadError::Open(open));
         }
         self.store.check_keys(&config.storage.keyring)?;
-        if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
-            certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?;
+        let renew = match (&self.certificate, &config.service.tls) {
+            (Some(certificate), Some(files)) => {
+                Some(certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?)
+            }
+            _ => None,
+        };
+        // The last that may be refused; nothing after it can.
+        put_declared(&self.store, read_declared(&config, self.clock.now())?).await?;
+        if let Some(renew) = renew {
+            renew();
         }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
@@ -295,7 +340,7 @@ pub async fn run(loaded: Loaded, signals: Signals, handed: Vec<Handed>) -> Resul
             () = end(&mut terminate, &mut interrupt) => break,
             Some(()) = hangup.recv() => {
                 systemd::reloading();
-                systemd::ready(match reload(&app, &loaded) {
+                systemd::ready(match reload(&app, &loaded).await {
                     true => "configuration reloaded",
                     false => "the configuration was not reloaded, the one before is in force: the log says why",
                 });
@@ -316,6 +361,28 @@ pub async fn run(loaded: Loaded, signals: Signals, handed: Vec<Handed>) -> Resul
     Ok(())
 }
 
+/// What files declare, where a folder is named.
+fn read_declared(config: &Config, now: Timestamp) -> Result<Option<(Declarations, Declared)>, DeclareError> {
+    let Some(folder) = &config.service.declared_in else { return Ok(None) };
+    Ok(Some(read_folder(folder, now, config.delivery.allow_http)?))
+}
+
+/// Puts it in force.
+async fn put_declared(store: &Store, declared: Option<(Declarations, Declared)>) -> Result<(), DeclareError> {
+    let Some((files, declared)) = declared else {
+        if store.registry().subscriptions().any(|it| it.managed_by() == ManagedBy::File) {
+            tracing::warn!("service.declared_in is empty: what files declared before stays as it is");
+        }
+        return Ok(());
+    };
+    match store.declare(declared).await {
+        Ok(steps) => tracing::info!(changes = steps.len(), "what files declare is in force"),
+        Err(ChangeError::Declared(faults)) => files.judged(Err(faults))?,
+        Err(error) => return Err(DeclareError::Store(error)),
+    }
+    Ok(())
+}
+
 /// Waits for a signal that asks for the end.
 async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
@@ -325,9 +392,9 @@ async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 /// Reads the configuration again. Answers whether it is in force.
-fn reload(app: &App, loaded: &Loaded) -> bool {
+async fn reload(app: &App, loaded: &Loaded) -> bool {
     let error = match loaded.again() {
-        Ok(again) => match app.reload(again.config) {
+        Ok(again) => match app.reload(again.config).await {
             Ok(()) => return true,
             Err(error) => error.to_string(),
         },
@@ -381,6 +448,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
         ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
         ("storage.path", before.storage.path != after.storage.path),
+        ("storage.compact_above", before.storage.compact_above_bytes != after.storage.compact_above_bytes),
         ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),
         ("log", (before.log.format, before.log.level) != (after.log.format, after.log.level)),
     ]

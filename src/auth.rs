@@ -199,6 +199,7 @@ mod tests {
                 name: String::new(),
                 parent: parent.map(Name::from),
                 bytes_max: None,
+                managed_by: crate::model::ManagedBy::Api,
                 created_at: NOW,
                 updated_at: NOW,
             });

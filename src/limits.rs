@@ -51,6 +51,10 @@ pub const SCOPE_SOURCES_MAX: usize = 1000;
 pub const EVENT_TYPE_FIELDS_MAX: usize = 256;
 /// Conditions in a `filter`.
 pub const CONDITIONS_MAX: usize = 32;
+/// Files of declarations in their folder.
+pub const DECLARED_FILES_MAX: usize = 1000;
+/// Declarations of all files together, and as JSON in a request for their plan.
+pub const DECLARED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Values of one `in` condition.
 pub const CONDITION_VALUES_MAX: usize = 100;
 /// User ids in `notify`.

@@ -28,7 +28,7 @@ enum Owner {
 }
 
 /// The subscriptions of one owner, by pattern.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Patterns {
     all: BTreeSet<Lane>,
     below: HashMap<Name, BTreeSet<Lane>>,
@@ -85,7 +85,7 @@ pub enum TreeError {
 }
 
 /// See the file's beginning.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     organizations: BTreeMap<Name, Organization>,
     children: BTreeSet<(Name, Name)>,
@@ -406,19 +406,21 @@ fn passes_filter(subscription: &Subscription, event: &Event, rules: &[Rule]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Condition, Operator, Status};
+    use crate::model::{Condition, ManagedBy, Operator, Status};
     use crate::time::Timestamp;
     use proptest::prelude::*;
 
     fn organization(id: &str, parent: Option<&str>) -> Organization {
         let at = Timestamp::ZERO;
         let parent = parent.map(Name::from);
-        Organization { id: id.into(), name: String::new(), parent, bytes_max: None, created_at: at, updated_at: at }
+        let (id, name, managed_by) = (id.into(), String::new(), ManagedBy::Api);
+        Organization { id, name, parent, bytes_max: None, managed_by, created_at: at, updated_at: at }
     }
 
     fn source(id: &str, organization: &str) -> Source {
         let at = Timestamp::ZERO;
-        Source { id: id.into(), name: String::new(), organization: organization.into(), created_at: at, updated_at: at }
+        let (id, name, managed_by) = (id.into(), String::new(), ManagedBy::Api);
+        Source { id, name, organization: organization.into(), managed_by, created_at: at, updated_at: at }
     }
 
     fn subscription(lane: u32, organization: &str, scope: Scope, events: &[&str]) -> Subscription {
@@ -601,6 +603,7 @@ mod tests {
                 fields: fields.map(|fields| fields.into_iter().map(str::to_owned).collect()),
                 format: None,
                 built_in: false,
+                managed_by: ManagedBy::Api,
                 created_at: Timestamp::ZERO,
                 updated_at: Timestamp::ZERO,
             });

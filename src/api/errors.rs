@@ -78,6 +78,7 @@ impl From<ChangeError> for Problem {
             ChangeError::ForeignSource(source) => {
                 fault("scope", &format!("names the source {source}, which is not of the subscription's organization"))
             }
+            ChangeError::ForeignOrganization => fault("organization", "cannot be changed"),
             ChangeError::BuiltIn => problem(Code::BuiltIn),
             ChangeError::ManagedByFile => problem(Code::ManagedByFile),
             ChangeError::Stale => problem(Code::Stale),
@@ -87,6 +88,7 @@ impl From<ChangeError> for Problem {
             ChangeError::Expired => {
                 problem(Code::Expired).errors(vec![Fault::new("expires_at", "has passed; enabling needs a later one")])
             }
+            ChangeError::Declared(faults) => Problem::faults(faults),
             ChangeError::Write(error) => Problem::from(error),
         }
     }

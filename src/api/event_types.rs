@@ -10,7 +10,7 @@ use crate::http::{self, Problem, Response, StatusCode};
 use crate::input::{Faults, Fields};
 use crate::json::Json;
 use crate::limits::{DESCRIPTION_CHARS_MAX, EVENT_TYPE_FIELDS_MAX, NAME_CHARS_MAX};
-use crate::model::{EventType, Format, Name, OPERATIONAL_PREFIX};
+use crate::model::{EventType, Fault, Format, Name, OPERATIONAL_PREFIX};
 use crate::pattern::is_event_type;
 use crate::store::command::{Change, Changed};
 
@@ -31,6 +31,7 @@ struct Shown<'a> {
     placeholders: &'static [&'static str],
     format: Option<&'static str>,
     built_in: bool,
+    managed_by: &'static str,
     created_at: Option<String>,
     updated_at: Option<String>,
 }
@@ -63,18 +64,37 @@ pub(super) async fn put(call: Call) -> Result<Response, Problem> {
 /// The entry `name` as the body has it.
 fn read(name: &str, body: &Map<String, Value>) -> Result<Change, Problem> {
     let faults = Faults::new();
-    if !is_event_type(name) || name.starts_with(OPERATIONAL_PREFIX) {
-        faults.add("name", "must be an event type such as \"door.opened\", not one of Posthaste's own");
-    }
+    faults.extend(name_fault("name", name));
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["name", "placeholders", "format", "built_in", "created_at", "updated_at"]);
-    let description = text(&fields, "description", DESCRIPTION_CHARS_MAX);
-    let category = line(&fields, "category", 0, NAME_CHARS_MAX).unwrap_or_default();
-    let example = fields.raw("example").map_or(Json::NULL, Json::from);
-    let known = known_fields(&fields);
+    fields.ignore(&["name", "placeholders", "format", "built_in", "managed_by", "created_at", "updated_at"]);
+    let Given { description, category, example, fields: known } = read_fields(&fields);
     fields.finish();
     let name = Name::from(name);
     judged(faults, Change::PutEventType { name, description, category, example, fields: known })
+}
+
+/// What is wrong with the name of an entry.
+pub(super) fn name_fault(field: &str, name: &str) -> Option<Fault> {
+    let message = "must be an event type such as \"door.opened\", not one of Posthaste's own";
+    (!is_event_type(name) || name.starts_with(OPERATIONAL_PREFIX)).then(|| Fault::new(field, message))
+}
+
+/// What is said of an entry of the catalog.
+pub(super) struct Given {
+    pub(super) description: String,
+    pub(super) category: String,
+    pub(super) example: Json,
+    pub(super) fields: Option<Vec<String>>,
+}
+
+/// What may be said of an entry, wherever it is said.
+pub(super) fn read_fields(fields: &Fields<'_>) -> Given {
+    Given {
+        description: text(fields, "description", DESCRIPTION_CHARS_MAX),
+        category: line(fields, "category", 0, NAME_CHARS_MAX).unwrap_or_default(),
+        example: fields.raw("example").map_or(Json::NULL, Json::from),
+        fields: known_fields(fields),
+    }
 }
 
 /// Names of the data's members, as placeholders have them: dotted paths, each once.
@@ -130,6 +150,7 @@ fn show(entry: &EventType) -> Shown<'_> {
         placeholders: entry.format.map(|format| dialect::find(format).placeholders()).unwrap_or_default(),
         format: entry.format.map(Format::as_str),
         built_in: entry.built_in,
+        managed_by: entry.managed_by.as_str(),
         created_at: (!entry.built_in).then(|| entry.created_at.to_string()),
         updated_at: (!entry.built_in).then(|| entry.updated_at.to_string()),
     }

@@ -96,7 +96,7 @@ pub(super) async fn update(
         check_update(call, &draft, refusal, &current)?;
         let becomes = draft.status.unwrap_or(current.status);
         let is_changed = draft.settings != current.settings || draft.secret.differs_from(&current);
-        if is_changed && current.managed_by == ManagedBy::File {
+        if is_changed && current.managed_by() == ManagedBy::File {
             return Err(Problem::from(ChangeError::ManagedByFile));
         }
         let secrets = match &draft.secret {

@@ -7,6 +7,7 @@
 
 mod backup;
 mod call;
+pub mod declared;
 mod deliveries;
 mod errors;
 mod event_json;

@@ -46,24 +46,30 @@ pub(super) async fn put(call: Call) -> Result<Response, Problem> {
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
 
-/// What the body of a PUT says.
-struct Given {
-    name: String,
-    parent: Option<Name>,
+/// What is said of an organization.
+pub(super) struct Given {
+    pub(super) name: String,
+    pub(super) parent: Option<Name>,
     /// Said or not, and then whether there is a share.
-    bytes_max: Option<Option<u64>>,
+    pub(super) bytes_max: Option<Option<u64>>,
 }
 
 fn read(id: &str, body: &Map<String, Value>) -> Result<Given, Problem> {
     let faults = Faults::new();
     faults.extend(id_fault("id", id));
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["id", "pending_bytes", "live_bytes", "created_at", "updated_at"]);
-    let name = line(&fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
-    let parent = id_field(&fields, "parent").map(Name::from);
-    let bytes_max = read_share(&fields);
+    fields.ignore(&["id", "pending_bytes", "live_bytes", "managed_by", "created_at", "updated_at"]);
+    let given = read_fields(&fields);
     fields.finish();
-    judged(faults, Given { name, parent, bytes_max })
+    judged(faults, given)
+}
+
+/// What may be said of an organization, wherever it is said.
+pub(super) fn read_fields(fields: &Fields<'_>) -> Given {
+    let name = line(fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
+    let parent = id_field(fields, "parent").map(Name::from);
+    let bytes_max = read_share(fields);
+    Given { name, parent, bytes_max }
 }
 
 /// `max_bytes`: a size or a number of bytes; `null` and, as in the configuration, 0: none.
@@ -153,6 +159,7 @@ fn show(call: &Call, registry: &Registry, organization: &Organization) -> Value 
         "max_bytes": organization.bytes_max,
         "pending_bytes": call.state.store.pending_bytes(registry, &organization.id),
         "live_bytes": call.state.store.organization_bytes(&organization.id),
+        "managed_by": organization.managed_by.as_str(),
         "created_at": organization.created_at.to_string(),
         "updated_at": organization.updated_at.to_string(),
     })

@@ -236,6 +236,7 @@ mod tests {
             id: Name::from("panel"),
             name: String::new(),
             organization: Name::from("acme"),
+            managed_by: crate::model::ManagedBy::Api,
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         });

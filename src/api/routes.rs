@@ -4,7 +4,7 @@
 
 use crate::auth::Role::{Admin, Manage, Publish, Read, Secrets};
 use crate::http::Method;
-use crate::limits::{BATCH_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, DECLARED_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
 use super::backup::BACKUP_TYPE;
@@ -12,7 +12,8 @@ use super::health::METRICS_TYPE;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
 use super::{
-    backup, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources, subscriptions,
+    backup, declared, deliveries, event_types, events, health, organizations, publish, replay, secrets, sources,
+    subscriptions,
 };
 
 const ORGANIZATIONS: &str = "/v1/organizations";
@@ -193,6 +194,15 @@ fn service_routes() -> Vec<Route> {
             |call| Box::pin(backup::resume(call)),
             &[(OK, "whether they were held", Shape::Json("Resumed"))],
         ),
+        post(
+            "/v1/declarations/plan",
+            Access::RoleOnAll(Read),
+            "planDeclarations",
+            "What would change if files declared this, and nothing else; changes nothing",
+            |call| Box::pin(declared::plan(call)),
+            &[(OK, "the steps, in order; none: nothing would", Shape::Json("DeclarationPlan"))],
+        )
+        .takes(Accepted { bytes_max: DECLARED_BYTES_MAX, ..Accepted::json("Declarations") }),
         get(
             "/v1/audit",
             Access::Role(Admin),
@@ -553,7 +563,7 @@ mod tests {
             ("GET", "/healthz /readyz /openapi.json /metrics /v1/organizations /v1/sources /v1/event-types"),
             ("GET", "/v1/backup"),
             ("PUT GET DELETE", "/v1/organizations/{id} /v1/sources/{id} /v1/event-types/{name}"),
-            ("POST", "/v1/resume /v1/events /v1/events/batch /v1/subscriptions"),
+            ("POST", "/v1/declarations/plan /v1/resume /v1/events /v1/events/batch /v1/subscriptions"),
             ("GET", "/v1/events /v1/events/{id} /v1/subscriptions /v1/audit /v1/stats"),
             ("GET PUT PATCH DELETE", "/v1/subscriptions/{id}"),
             ("POST", "/v1/subscriptions/{id}/test /v1/subscriptions/{id}/enable /v1/subscriptions/{id}/disable"),
@@ -585,7 +595,8 @@ mod tests {
     #[test]
     fn changes_need_more_than_the_role_read() {
         for route in table() {
-            let is_read = route.method == Method::GET;
+            // A plan has a body, and changes nothing.
+            let is_read = route.method == Method::GET || route.path == "/v1/declarations/plan";
             let fits = match route.access {
                 Access::Open => is_read && !route.path.starts_with("/v1/"),
                 Access::Role(Admin) | Access::RoleOnAll(Admin) => true,

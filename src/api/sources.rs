@@ -52,11 +52,16 @@ fn read(id: &str, body: &Map<String, Value>) -> Result<(String, Option<Name>), P
     let faults = Faults::new();
     faults.extend(id_fault("id", id));
     let fields = Fields::new("", body, &faults);
-    fields.ignore(&["id", "created_at", "updated_at"]);
-    let name = line(&fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
-    let organization = id_field(&fields, "organization").map(Name::from);
+    fields.ignore(&["id", "managed_by", "created_at", "updated_at"]);
+    let given = read_fields(&fields);
     fields.finish();
-    judged(faults, (name, organization))
+    judged(faults, given)
+}
+
+/// What may be said of a source, wherever it is said: a name and an organization.
+pub(super) fn read_fields(fields: &Fields<'_>) -> (String, Option<Name>) {
+    let name = line(fields, "name", 0, NAME_CHARS_MAX).unwrap_or_default();
+    (name, id_field(fields, "organization").map(Name::from))
 }
 
 /// Whose the source of the path is, if it is there, and whose it is to be. One that is
@@ -99,6 +104,7 @@ fn show(source: &Source) -> Value {
         "id": source.id.as_ref(),
         "name": source.name,
         "organization": source.organization.as_ref(),
+        "managed_by": source.managed_by.as_str(),
         "created_at": source.created_at.to_string(),
         "updated_at": source.updated_at.to_string(),
     })

@@ -14,8 +14,7 @@ use crate::limits::{CONCURRENCY_MAX, FAILURE_LIMIT_MAX, RATE_PER_SECOND_MAX};
 use crate::model::validate;
 use crate::model::{
     Authentication, Condition, ContentType, DEFAULT_ORGANIZATION, DeliveryOverrides, EventType, Fault, Format,
-    LaneStats, ManagedBy, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription,
-    TlsSettings,
+    LaneStats, Method, Name, Operator, Ordering, RetryOverrides, Scope, Settings, Status, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::secret::{MASK, Secret, is_credential};
@@ -25,8 +24,8 @@ use super::mask::is_same_endpoint;
 use super::values::{id_field, required};
 
 /// Fields that are shown and not read.
-const READ_ONLY: &[&str] =
-    &["id", "number", "status_reason", "stats", "created_at", "updated_at", "created_by", "managed_by"];
+pub(super) const READ_ONLY: &[&str] =
+    &["id", "number", "status_reason", "stats", "created_at", "updated_at", "created_by", "managed_by", "declared_as"];
 
 /// What a body says of its subscription.
 pub(super) struct Draft {
@@ -97,6 +96,12 @@ impl Refusal {
         let is_told = |fault: &Fault| self.faults.iter().any(|told| overlap(&told.field, &fault.field));
         let secrets: Vec<Fault> = later.secrets.into_iter().filter(|fault| !is_told(fault)).collect();
         self.secrets.extend(secrets);
+    }
+
+    /// All of them, where there is one.
+    pub(super) fn into_faults(self) -> Result<(), Vec<Fault>> {
+        let faults = [self.faults, self.secrets].concat();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// Refuses, where there is a fault.
@@ -566,10 +571,8 @@ pub(super) fn show(subscription: &Subscription, stats: &LaneStats) -> Value {
         "created_at": subscription.created_at.to_string(),
         "updated_at": subscription.updated_at.to_string(),
         "created_by": subscription.created_by,
-        "managed_by": match subscription.managed_by {
-            ManagedBy::Api => "api",
-            ManagedBy::File => "file",
-        },
+        "managed_by": subscription.managed_by().as_str(),
+        "declared_as": subscription.declared.as_ref().map(|declared| declared.key.as_ref()),
     })
 }
 

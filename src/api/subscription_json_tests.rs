@@ -67,7 +67,7 @@ pub(in crate::api) fn example() -> Subscription {
         created_at: at,
         updated_at: at,
         created_by: "ops".to_owned(),
-        managed_by: ManagedBy::Api,
+        declared: None,
         fixed_url: FixedUrl::default(),
     }
 }

@@ -10,8 +10,7 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, ManagedBy, Name, Settings, SigningSecret, Status,
-    Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, Name, Settings, SigningSecret, Status, Subscription,
 };
 
 use super::call::{Call, random};
@@ -91,7 +90,7 @@ pub(super) async fn verify(
         created_at: now,
         updated_at: now,
         created_by: call.caller.name.clone(),
-        managed_by: ManagedBy::Api,
+        declared: None,
         fixed_url: FixedUrl::default(),
     });
     let fired = fire(call, &candidate).await;

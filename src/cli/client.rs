@@ -20,6 +20,7 @@ use url::Url;
 use super::{Failure, output};
 use crate::config::environment;
 use crate::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_TIMEOUT, PAGE_MAX};
+use crate::model::Fault;
 use crate::secret::Secret;
 
 const URL_DEFAULT: &str = "http://127.0.0.1:8470";
@@ -303,6 +304,15 @@ impl Answer {
         }
         serde_json::from_slice(&self.body)
             .map_err(|_| Failure::failed("the answer is not JSON: is this the address of a Posthaste API?"))
+    }
+
+    /// The faults that the answer's problem names; one of no field where it names none.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+        let named = problem["errors"].as_array().into_iter().flatten();
+        let faults: Vec<Fault> = named.map(|fault| Fault::new(text(fault, "field"), text(fault, "message"))).collect();
+        if faults.is_empty() { vec![Fault::new("", self.problem())] } else { faults }
     }
 
     /// The answer's problem (RFC 9457) as one line that ends with what to do next.

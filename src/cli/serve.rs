@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Failure, on_runtime};
-use crate::app::{RunError, StartError};
+use crate::app::{DeclareError, RunError, StartError};
 use crate::config::{Loaded, environment};
 #[cfg(debug_assertions)]
 use crate::fault;
@@ -53,6 +53,7 @@ fn raise_open_files() {
 fn failure(error: RunError) -> Failure {
     match &error {
         RunError::Start(StartError::Store(store)) => Failure::of_store(store),
+        RunError::Start(StartError::Declared(DeclareError::Files(errors))) => Failure::usage(errors.to_string()),
         _ => Failure::failed(error.to_string()),
     }
 }

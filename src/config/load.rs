@@ -107,7 +107,12 @@ pub fn load(
             errors(vec![LocatedFault { place: Place::Nowhere, field: String::new(), message }])
         })?,
     };
-    parse(&text, variables).map_err(errors)
+    let mut config = parse(&text, variables).map_err(errors)?;
+    // It stands beside the file, wherever the daemon is started.
+    if let (Some(folder), Some(beside)) = (&mut config.service.declared_in, path.and_then(Path::parent)) {
+        *folder = beside.join(&folder);
+    }
+    Ok(config)
 }
 
 /// The same for a file's text; looks at the files that the configuration names.
@@ -162,7 +167,7 @@ fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) 
     config.filter(|_| located.is_empty()).ok_or(located)
 }
 
-fn syntax(
+pub(super) fn syntax(
     parsed: Result<document::Document, Vec<document::SyntaxFault>>,
 ) -> Result<document::Document, Vec<LocatedFault>> {
     parsed.map_err(|faults| {

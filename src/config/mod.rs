@@ -6,8 +6,10 @@
 //! tells every fault with its place; `keys` reads the files of keys, `credentials`
 //! finds those that systemd hands over. Limits of
 //! settings stand in `read`, beside the setting, and in `config.example.toml`.
+//! `declared` reads the folder in which files declare subscriptions.
 
 mod credentials;
+pub mod declared;
 mod dialects;
 mod document;
 pub mod environment;
@@ -70,6 +72,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// Values of `Origin` that are answered.
     pub origins: Vec<String>,
+    /// The folder in which files declare organizations, sources, event types and
+    /// subscriptions; none: the API alone does.
+    pub declared_in: Option<PathBuf>,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
 }

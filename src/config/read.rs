@@ -102,6 +102,7 @@ fn service(fields: Fields<'_>) -> Option<Service> {
         }
         origins.into_iter().flatten().map(str::to_owned).collect()
     });
+    let declared_in = fields.string("declared_in");
     let drain = fields.duration("drain", Duration::ZERO..=10 * MINUTE);
     let tls = fields.object("tls").and_then(server_tls);
     fields.finish();
@@ -112,6 +113,7 @@ fn service(fields: Fields<'_>) -> Option<Service> {
         auth: auth?,
         hosts: hosts?,
         origins: origins?,
+        declared_in: Some(declared_in?).filter(|path| !path.is_empty()).map(PathBuf::from),
         drain: drain?,
     })
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::json::Json;
-use crate::model::{EventType, Name};
+use crate::model::{EventType, ManagedBy, Name};
 use crate::time::Timestamp;
 
 #[derive(Deserialize)]
@@ -31,6 +31,7 @@ static CATALOG: LazyLock<Vec<EventType>> = LazyLock::new(|| {
             example: Json::from(&entry.example),
             format: Some(format),
             built_in: true,
+            managed_by: ManagedBy::Api,
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         })

@@ -415,7 +415,7 @@ mod tests {
         assert!(certificate.renew(&files.cert_file, &files.key_file).is_err());
         assert!(is_shown(address, &made.cert).await, "nothing changed");
         std::fs::write(&files.key_file, renewed.signing_key.serialize_pem()).expect("written");
-        certificate.renew(&files.cert_file, &files.key_file).expect("renewed");
+        certificate.renew(&files.cert_file, &files.key_file).expect("renewed")();
         assert!(is_shown(address, &renewed.cert).await && !is_shown(address, &made.cert).await);
         served.abort();
 

@@ -27,14 +27,13 @@ impl Certificate {
         acceptor(cert_file, key_file).map(|acceptor| Certificate(Arc::new(RwLock::new(acceptor))))
     }
 
-    /// Reads it anew, perhaps from other files. What cannot be read changes nothing.
+    /// Reads it anew, perhaps from other files. What it answers puts it in force.
     ///
     /// # Errors
     /// What is wrong, and with which file.
-    pub fn renew(&self, cert_file: &Path, key_file: &Path) -> Result<(), String> {
-        let renewed = acceptor(cert_file, key_file)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
-        Ok(())
+    pub fn renew(&self, cert_file: &Path, key_file: &Path) -> Result<impl FnOnce() + use<>, String> {
+        let (renewed, in_force) = (acceptor(cert_file, key_file)?, self.0.clone());
+        Ok(move || *in_force.write().unwrap_or_else(PoisonError::into_inner) = renewed)
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {

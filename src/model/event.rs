@@ -6,7 +6,7 @@ use crate::id::EventId;
 use crate::json::Json;
 use crate::time::Timestamp;
 
-use super::{Format, Name};
+use super::{Format, ManagedBy, Name};
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Organization {
     /// Its share: bytes of events that wait in the enabled subscriptions of it and of
     /// those below it at which publishing to any of these is refused.
     pub bytes_max: Option<u64>,
+    /// Who owns it.
+    pub managed_by: ManagedBy,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -35,6 +37,8 @@ pub struct Source {
     pub name: String,
     /// Its owner.
     pub organization: Name,
+    /// Who owns it.
+    pub managed_by: ManagedBy,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -58,6 +62,8 @@ pub struct EventType {
     pub format: Option<Format>,
     /// Whether it came with the program: such an entry cannot be changed.
     pub built_in: bool,
+    /// Who owns it.
+    pub managed_by: ManagedBy,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -16,8 +16,8 @@ pub use delivery::{
 pub use event::{Event, EventType, NewEvent, Organization, Source};
 pub use request::Outgoing;
 pub use subscription::{
-    Authentication, Condition, ContentType, DeliveryOverrides, FixedUrl, Format, LaneStats, ManagedBy, Method,
-    Operator, Ordering, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
+    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, FixedUrl, Format, LaneStats, ManagedBy,
+    Method, Operator, Ordering, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,
     TlsSettings,
 };
 

@@ -135,7 +135,7 @@ named! {
 }
 
 named! {
-    /// Who owns a subscription's settings.
+    /// Who owns a subscription's settings, an organization, a source, an event type.
     ManagedBy {
         /// The API.
         Api = "api",
@@ -349,6 +349,15 @@ pub struct SigningSecret {
     pub valid_until: Option<Timestamp>,
 }
 
+/// What files say of a subscription beside its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// The key it stands under, which it is known by from one reload to the next.
+    pub key: Name,
+    /// Whether they say its secret too, or that it has none: else that is run-time state.
+    pub owns_secret: bool,
+}
+
 /// A subscription as it stands.
 #[derive(Clone)]
 pub struct Subscription {
@@ -372,8 +381,8 @@ pub struct Subscription {
     pub updated_at: Timestamp,
     /// The name of the key that made it.
     pub created_by: String,
-    /// Who owns its settings.
-    pub managed_by: ManagedBy,
+    /// How files declare it; none: the API owns its settings.
+    pub declared: Option<Declaration>,
     /// The URL of `settings`, where every attempt has the same.
     pub fixed_url: FixedUrl,
 }
@@ -400,6 +409,16 @@ impl Subscription {
     /// The secrets that are valid at `now`, oldest first.
     pub fn valid_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SigningSecret> {
         self.secrets.iter().filter(move |secret| secret.valid_until.is_none_or(|until| now < until))
+    }
+
+    /// Who owns its settings.
+    pub fn managed_by(&self) -> ManagedBy {
+        if self.declared.is_some() { ManagedBy::File } else { ManagedBy::Api }
+    }
+
+    /// Whether files declared it and do so no longer: it ends once nothing is pending.
+    pub fn is_undeclared(&self) -> bool {
+        self.status_reason.as_ref().is_some_and(|(reason, _, _)| *reason == StatusReason::Undeclared)
     }
 
     /// Whether events are matched and delivered.
@@ -489,7 +508,7 @@ impl Subscription {
             created_at: now,
             updated_at: now,
             created_by: "test".to_owned(),
-            managed_by: ManagedBy::Api,
+            declared: None,
             fixed_url: FixedUrl::default(),
         }
     }

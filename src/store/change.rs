@@ -2,6 +2,8 @@
 //! says which rows to write, what the audit log gets, and what to tell; nothing is
 //! written unless the whole plan stands.
 
+mod things;
+
 use std::sync::Arc;
 
 use redb::WriteTransaction;
@@ -12,10 +14,10 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
-    DEFAULT_ORGANIZATION, EventType, FixedUrl, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret,
-    Source, Status, StatusReason, Subscription,
+    EventType, FixedUrl, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status,
+    StatusReason, Subscription,
 };
-use crate::registry::{Registry, TreeError};
+use crate::registry::Registry;
 use crate::secret::{MASK, Secret};
 use crate::time::Timestamp;
 
@@ -26,7 +28,13 @@ use super::sealed::Sealer;
 use super::settings::{self, Creation, Ended};
 use super::tables::*;
 
+use things::by_api;
+pub(super) use things::{
+    delete_event_type, delete_organization, delete_source, put_event_type, put_organization, put_source,
+};
+
 /// One row to be written, and then to be taken over by the registry.
+#[derive(Clone)]
 pub(super) enum Row {
     Organization(Organization),
     NoOrganization(Name),
@@ -67,30 +75,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) retained_bytes: u64,
 }
 
-fn tree_error(error: TreeError) -> ChangeError {
-    match error {
-        TreeError::UnknownParent => ChangeError::UnknownOrganization("parent"),
-        TreeError::Cycle => ChangeError::Cycle,
-        TreeError::TooDeep => ChangeError::TooDeep,
-    }
-}
-
-/// `{field: [before, after]}` of the fields that differ.
-fn differences(before: &Value, after: &Value) -> Value {
-    let mut changes = Map::new();
-    let empty = Map::new();
-    let (before, after) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
-    for key in before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))) {
-        let pair = (before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null));
-        if pair.0 != pair.1 {
-            changes.insert(key.clone(), json!([pair.0, pair.1]));
-        }
-    }
-    Value::Object(changes)
-}
-
 /// The same for settings: what differs is found in plain, and shown masked.
-fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> Value {
+pub(super) fn settings_differences(before: Option<&Settings>, after: Option<&Settings>) -> Value {
     let (before_plain, before_masked) = before.map(settings::audited).unwrap_or_default();
     let (after_plain, after_masked) = after.map(settings::audited).unwrap_or_default();
     let mut changes = Map::new();
@@ -112,23 +98,14 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if registry.organization(&id).map(|existing| existing.parent.clone()) != stood {
                 return Err(ChangeError::Stale);
             }
-            if let Some(parent) = &parent {
-                registry.check_parent(&id, parent).map_err(tree_error)?;
-            }
             let existing = registry.organization(&id);
             if existing.is_none() && when.retained_bytes > 0 && !may_inherit {
                 return Err(ChangeError::EventsRetained);
             }
-            let show =
-                |it: &Organization| json!({"name": it.name, "parent": it.parent.as_deref(), "max_bytes": it.bytes_max});
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let organization = Organization { id, name, parent, bytes_max, created_at, updated_at: now };
-            let changes = differences(&before, &show(&organization));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let owner = Some(organization.id.clone());
-            let object = organization.id.to_string();
-            Ok(Plan::new(Row::Organization(organization), changed, "organization.put", object, owner, changes))
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let at = Timestamp::ZERO;
+            let organization = Organization { id, name, parent, bytes_max, managed_by, created_at: at, updated_at: at };
+            by_api(managed_by, put_organization(registry, organization, now)?)
         }
         Change::MakeOrganization { id } => {
             let (existing, name) = (registry.organization(&id).cloned(), String::new());
@@ -139,6 +116,7 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
                 name,
                 parent: None,
                 bytes_max: None,
+                managed_by: ManagedBy::Api,
                 created_at: now,
                 updated_at: now,
             });
@@ -146,80 +124,50 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             Ok(Plan::new(row, changed, "organization.put", object, owner, json!({})))
         }
         Change::DeleteOrganization { id } => {
-            registry.organization(&id).ok_or(ChangeError::NotFound)?;
-            if &*id == DEFAULT_ORGANIZATION {
-                return Err(ChangeError::DefaultOrganization);
-            }
-            if let Some(what) = registry.belongings(&id) {
-                return Err(ChangeError::InUse(what));
-            }
-            let (object, owner) = (id.to_string(), Some(id.clone()));
-            let row = Row::NoOrganization(id);
-            Ok(Plan::new(row, Changed::Deleted, "organization.delete", object, owner, json!({})))
+            let existing = registry.organization(&id).ok_or(ChangeError::NotFound)?;
+            by_api(existing.managed_by, delete_organization(registry, id)?)
         }
         Change::PutSource { id, name, organization, owner } => {
             if registry.source(&id).map(|existing| &existing.organization) != owner.as_ref() {
                 return Err(ChangeError::Stale);
             }
-            if registry.organization(&organization).is_none() {
-                return Err(ChangeError::UnknownOrganization("organization"));
-            }
             let existing = registry.source(&id);
             if existing.is_some_and(|it| it.organization != organization) && is_in_a_scope(registry, &id) {
                 return Err(ChangeError::InUse("scopes of subscriptions"));
             }
-            let show = |it: &Source| json!({"name": it.name, "organization": it.organization.as_ref()});
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let source = Source { id, name, organization, created_at, updated_at: now };
-            let changes = differences(&before, &show(&source));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let (object, owner) = (source.id.to_string(), Some(source.organization.clone()));
-            Ok(Plan::new(Row::Source(source), changed, "source.put", object, owner, changes))
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let at = Timestamp::ZERO;
+            let source = Source { id, name, organization, managed_by, created_at: at, updated_at: at };
+            by_api(managed_by, put_source(registry, source, now)?)
         }
         Change::DeleteSource { id } => {
-            let source = registry.source(&id).ok_or(ChangeError::NotFound)?;
-            if is_in_a_scope(registry, &id) {
-                return Err(ChangeError::InUse("scopes of subscriptions"));
-            }
-            let (object, owner) = (id.to_string(), Some(source.organization.clone()));
-            Ok(Plan::new(Row::NoSource(id), Changed::Deleted, "source.delete", object, owner, json!({})))
+            let existing = registry.source(&id).ok_or(ChangeError::NotFound)?;
+            by_api(existing.managed_by, delete_source(registry, existing)?)
         }
         Change::PutEventType { name, description, category, example, fields } => {
             let existing = registry.event_type(&name);
-            if existing.is_some_and(|existing| existing.built_in) {
-                return Err(ChangeError::BuiltIn);
-            }
-            let show = |it: &EventType| {
-                let example = String::from_utf8_lossy(it.example.as_bytes());
-                json!({"description": it.description, "category": it.category, "example": example, "fields": it.fields})
-            };
-            let before = existing.map_or(Value::Null, show);
-            let created_at = existing.map_or(now, |existing| existing.created_at);
-            let built_in = false;
+            let managed_by = existing.map_or(ManagedBy::Api, |existing| existing.managed_by);
+            let (format, built_in, at) = (None, false, Timestamp::ZERO);
             let event_type = EventType {
                 name,
                 description,
                 category,
                 example,
                 fields,
-                format: None,
+                format,
                 built_in,
-                created_at,
-                updated_at: now,
+                managed_by,
+                created_at: at,
+                updated_at: at,
             };
-            let changes = differences(&before, &show(&event_type));
-            let changed = if existing.is_some() { Changed::Updated } else { Changed::Created };
-            let object = event_type.name.to_string();
-            Ok(Plan::new(Row::EventType(event_type), changed, "event_type.put", object, None, changes))
+            by_api(managed_by, put_event_type(registry, event_type, now)?)
         }
         Change::DeleteEventType { name } => {
             let existing = registry.event_type(&name).ok_or(ChangeError::NotFound)?;
             if existing.built_in {
                 return Err(ChangeError::BuiltIn);
             }
-            let object = name.to_string();
-            Ok(Plan::new(Row::NoEventType(name), Changed::Deleted, "event_type.delete", object, None, json!({})))
+            by_api(existing.managed_by, delete_event_type(name))
         }
         Change::CreateSubscription { id, settings, secret, status, idempotency } => {
             create(registry, id, *settings, secret, status, idempotency, when)
@@ -258,6 +206,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             if version.is_some_and(|version| version != before.version) {
                 return Err(ChangeError::Stale);
             }
+            if before.is_undeclared() && status == Status::Enabled {
+                return Err(ChangeError::ManagedByFile);
+            }
             change_status(registry, id, status, reason, detail, now)
         }
         Change::DisableSilently { id, reason, detail } => {
@@ -266,6 +217,9 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
         }
         Change::RotateSecret { id, secret, overlap } => {
             let before = registry.subscription(id).ok_or(ChangeError::NotFound)?;
+            if before.declared.as_ref().is_some_and(|declared| declared.owns_secret) {
+                return Err(ChangeError::ManagedByFile);
+            }
             let mut after = Subscription::clone(before);
             after.secrets.retain(|old| old.valid_until.is_none_or(|until| now < until));
             for old in &mut after.secrets {
@@ -279,16 +233,17 @@ pub(super) fn plan(registry: &Registry, change: Change, when: Circumstances<'_>)
             after.updated_at = now;
             Ok(Plan::subscription(after, "subscription.rotate_secret", json!({"secret": [MASK, MASK]})))
         }
-        Change::DeleteSubscription { id } => {
-            let before = owned_by_api(registry, id)?.clone();
-            let changes = settings_differences(Some(&before.settings), None);
-            let mut plan = Plan::subscription(Subscription::clone(&before), "subscription.delete", changes);
-            plan.events.extend(of_vendor(ChangeKind::Deleted, &before));
-            plan.row = Row::NoSubscription(before);
-            plan.changed = Changed::Deleted;
-            Ok(plan)
-        }
+        Change::DeleteSubscription { id } => Ok(delete_subscription(owned_by_api(registry, id)?)),
     }
+}
+
+pub(super) fn delete_subscription(before: &Arc<Subscription>) -> Plan {
+    let changes = settings_differences(Some(&before.settings), None);
+    let mut plan = Plan::subscription(Subscription::clone(before), "subscription.delete", changes);
+    plan.events.extend(of_vendor(ChangeKind::Deleted, before));
+    plan.row = Row::NoSubscription(before.clone());
+    plan.changed = Changed::Deleted;
+    plan
 }
 
 impl Plan {
@@ -303,7 +258,7 @@ impl Plan {
         Plan { row, changed, action, object, organization, changes, events: Vec::new(), creation: None }
     }
 
-    fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
+    pub(super) fn subscription(subscription: Subscription, action: &'static str, changes: Value) -> Plan {
         let subscription = Arc::new(subscription);
         let (object, owner) = (subscription.id.to_string(), Some(subscription.settings.organization.clone()));
         let changed = Changed::Subscription { subscription: subscription.clone(), replayed: false };
@@ -334,7 +289,7 @@ impl Plan {
 
 fn owned_by_api(registry: &Registry, id: SubscriptionId) -> Result<&Arc<Subscription>, ChangeError> {
     let subscription = registry.subscription(id).ok_or(ChangeError::NotFound)?;
-    match subscription.managed_by {
+    match subscription.managed_by() {
         ManagedBy::Api => Ok(subscription),
         ManagedBy::File => Err(ChangeError::ManagedByFile),
     }
@@ -348,7 +303,7 @@ fn is_in_a_scope(registry: &Registry, source: &Name) -> bool {
 }
 
 /// The organization must exist, and every source of the scope be its own.
-fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeError> {
+pub(super) fn check_owner(registry: &Registry, settings: &Settings) -> Result<(), ChangeError> {
     if registry.organization(&settings.organization).is_none() {
         return Err(ChangeError::UnknownOrganization("organization"));
     }
@@ -399,7 +354,7 @@ fn create(
         created_at: now,
         updated_at: now,
         created_by: when.actor.to_owned(),
-        managed_by: ManagedBy::Api,
+        declared: None,
         fixed_url: FixedUrl::default(),
     };
     let vendors = of_vendor(ChangeKind::Created, &subscription);
@@ -413,7 +368,7 @@ fn create(
 }
 
 /// Answers what the audit log is told of it; none: there is no change.
-fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Timestamp) -> Option<Value> {
+pub(super) fn change_secret(subscription: &mut Subscription, change: SecretChange, now: Timestamp) -> Option<Value> {
     let shown = |secrets: &[SigningSecret]| (!secrets.is_empty()).then_some(MASK);
     let before = shown(&subscription.secrets);
     subscription.secrets = match change {
@@ -449,7 +404,7 @@ fn change_status(
 
 /// Enables or disables `subscription`. Answers the operational event that tells of
 /// it; none where it is so already.
-fn set_status(
+pub(super) fn set_status(
     subscription: &mut Subscription,
     status: Status,
     reason: StatusReason,
@@ -492,7 +447,7 @@ pub(super) fn subscription_facts(subscription: &Subscription) -> Value {
 }
 
 /// The event by which the vendor of a subscription's format tells of a change.
-fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
+pub(super) fn of_vendor(kind: ChangeKind, subscription: &Subscription) -> Option<NewEvent> {
     let (event_type, data) = dialect::find(subscription.settings.format).change_event(kind, subscription)?;
     Some(operational(event_type, subscription, data))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::id::{EventId, Lane, SubscriptionId};
 use crate::json::Json;
-use crate::model::{Name, Settings, Status, StatusReason, Subscription};
+use crate::model::{EventType, Fault, Name, Organization, Settings, Source, Status, StatusReason, Subscription};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -189,6 +189,60 @@ pub enum Change {
     },
 }
 
+/// Everything that files declare. What they declare no longer ends.
+#[derive(Clone, Default)]
+pub struct Declared {
+    /// Whether URLs may be plain `http` under the configuration they are read with.
+    pub allow_http: bool,
+    /// Organizations; when they are made is not theirs to say.
+    pub organizations: Vec<Organization>,
+    /// Sources, likewise.
+    pub sources: Vec<Source>,
+    /// Entries of the catalog, likewise.
+    pub event_types: Vec<EventType>,
+    /// Subscriptions.
+    pub subscriptions: Vec<DeclaredSubscription>,
+}
+
+/// One subscription of a [`Declared`].
+#[derive(Clone)]
+pub struct DeclaredSubscription {
+    /// What it is known by from one reload to the next.
+    pub key: Name,
+    /// The id that it gets if it is new.
+    pub id: SubscriptionId,
+    /// Settings, checked as far as that needs no store.
+    pub settings: Settings,
+    /// What signs its requests.
+    pub secret: DeclaredSecret,
+    /// What its status is to be; none: as it is, or enabled where it is new.
+    pub status: Option<Status>,
+}
+
+/// What files say of a subscription's secret.
+#[derive(Clone)]
+pub enum DeclaredSecret {
+    /// Nothing: it has this one where it has none that its format takes. None: the
+    /// format signs nothing.
+    Generated(Option<Secret>),
+    /// It has none.
+    Unsigned,
+    /// This one, at once.
+    Chosen(Secret),
+}
+
+/// One thing that is changed so that what is configured is what files declare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredStep {
+    /// `create`, `update`, `delete`, or `undeclare` of a subscription that is disabled
+    /// until nothing is pending.
+    pub action: &'static str,
+    /// What: its kind and its key, such as `subscriptions.orders`.
+    pub object: String,
+    /// `{field: [before, after]}`, credentials masked; empty where it is deleted.
+    pub changes: serde_json::Value,
+}
+
 /// What becomes of a subscription's secrets, at once.
 pub enum SecretChange {
     /// They stay.
@@ -245,6 +299,9 @@ pub enum ChangeError {
     /// A source of the scope is not of the subscription's organization.
     #[error("the source {0} does not belong to the subscription's organization")]
     ForeignSource(Name),
+    /// A subscription stays with its organization.
+    #[error("the organization of a subscription cannot be changed")]
+    ForeignOrganization,
     /// The entry came with the program.
     #[error("the entry is built in")]
     BuiltIn,
@@ -266,6 +323,10 @@ pub enum ChangeError {
     /// It expired: enabling needs a new `expires_at`.
     #[error("it has expired")]
     Expired,
+    /// What files declare does not fit what is there. Fields are paths such as
+    /// `subscriptions.orders.url`.
+    #[error("what files declare cannot be put in force")]
+    Declared(Vec<Fault>),
     /// The writer could not.
     #[error(transparent)]
     Write(#[from] WriteError),

@@ -10,7 +10,7 @@
 //! - `count.rs` what is counted over everything.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
-//! - `change.rs` changes of what is configured, `job.rs` bulk work, `purge.rs` retention.
+//! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
 //! - `space.rs` how much room the disk and the quota have, and the ballast.
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
@@ -21,6 +21,7 @@ mod change;
 mod check;
 pub mod command;
 mod count;
+mod declare;
 mod hot;
 pub mod inspect;
 mod job;
@@ -453,6 +454,24 @@ impl Store {
     pub async fn change(&self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
         let actor = actor.to_owned();
         self.ask(|reply| Command::Change { actor, change, reply }).await?
+    }
+
+    /// Makes what is configured what files declare, as one change: all of it, or none.
+    /// Answers what that changed.
+    pub async fn declare(&self, declared: Declared) -> Result<Vec<DeclaredStep>, ChangeError> {
+        let declared = Box::new(declared);
+        self.ask(|reply| Command::Declare { declared, reply }).await?
+    }
+
+    /// What [`Store::declare`] would do now, and does not.
+    ///
+    /// # Errors
+    /// With what it would be refused for.
+    pub fn plan_declared(&self, declared: &Declared) -> Result<Vec<DeclaredStep>, Vec<crate::model::Fault>> {
+        let has_pending = |lane| self.stats(lane).pending > 0;
+        let numbers = (0..).map(|number| Lane(u32::MAX - number));
+        let plans = declare::plan(&self.registry(), declared, self.shared.clock.now(), &has_pending, numbers)?;
+        Ok(plans.iter().map(declare::step).collect())
     }
 
     /// Lets deliveries go that are held since a restore. Answers whether they were.

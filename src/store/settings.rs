@@ -12,9 +12,9 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
-    Authentication, Condition, ContentType, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy, Method, Name,
-    Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status, StatusReason,
-    Subscription, TlsSettings,
+    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy,
+    Method, Name, Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status,
+    StatusReason, Subscription, TlsSettings,
 };
 use crate::pattern::Pattern;
 use crate::seal::Keyring;
@@ -41,11 +41,17 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
+fn managed_by(is_declared: bool) -> ManagedBy {
+    if is_declared { ManagedBy::File } else { ManagedBy::Api }
+}
+
 #[derive(Serialize, Deserialize)]
 struct OrganizationRecord {
     name: String,
     parent: Option<String>,
     bytes_max: Option<u64>,
+    #[serde(default)]
+    declared: bool,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -55,6 +61,7 @@ pub(super) fn write_organization(it: &Organization) -> Result<Vec<u8>, StoreErro
         name: it.name.clone(),
         parent: it.parent.as_deref().map(str::to_owned),
         bytes_max: it.bytes_max,
+        declared: it.managed_by == ManagedBy::File,
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
     })
@@ -67,6 +74,7 @@ pub(super) fn read_organization(id: &str, bytes: &[u8]) -> Result<Organization, 
         name: record.name,
         parent: record.parent.map(Name::from),
         bytes_max: record.bytes_max,
+        managed_by: managed_by(record.declared),
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
     })
@@ -76,6 +84,8 @@ pub(super) fn read_organization(id: &str, bytes: &[u8]) -> Result<Organization, 
 struct SourceRecord {
     name: String,
     organization: String,
+    #[serde(default)]
+    declared: bool,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -84,6 +94,7 @@ pub(super) fn write_source(it: &Source) -> Result<Vec<u8>, StoreError> {
     write(&SourceRecord {
         name: it.name.clone(),
         organization: it.organization.to_string(),
+        declared: it.managed_by == ManagedBy::File,
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
     })
@@ -95,6 +106,7 @@ pub(super) fn read_source(id: &str, bytes: &[u8]) -> Result<Source, StoreError> 
         id: Name::from(id),
         name: record.name,
         organization: Name::from(record.organization),
+        managed_by: managed_by(record.declared),
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
     })
@@ -106,6 +118,8 @@ struct EventTypeRecord {
     category: String,
     example: String,
     fields: Option<Vec<String>>,
+    #[serde(default)]
+    declared: bool,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -116,6 +130,7 @@ pub(super) fn write_event_type(it: &EventType) -> Result<Vec<u8>, StoreError> {
         category: it.category.clone(),
         example: String::from_utf8_lossy(it.example.as_bytes()).into_owned(),
         fields: it.fields.clone(),
+        declared: it.managed_by == ManagedBy::File,
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
     })
@@ -131,6 +146,7 @@ pub(super) fn read_event_type(name: &str, bytes: &[u8]) -> Result<EventType, Sto
         fields: record.fields,
         format: None,
         built_in: false,
+        managed_by: managed_by(record.declared),
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
     })
@@ -149,6 +165,14 @@ struct SubscriptionRecord {
     updated_at_ms: u64,
     created_by: String,
     managed_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    declared: Option<DeclarationRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeclarationRecord {
+    key: String,
+    owns_secret: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -409,7 +433,11 @@ pub(super) fn write_subscription(it: &Subscription, sealer: &mut Sealer<'_>) -> 
         created_at_ms: it.created_at.as_millis(),
         updated_at_ms: it.updated_at.as_millis(),
         created_by: it.created_by.clone(),
-        managed_by: it.managed_by.as_str().to_owned(),
+        managed_by: it.managed_by().as_str().to_owned(),
+        declared: it
+            .declared
+            .as_ref()
+            .map(|it| DeclarationRecord { key: it.key.to_string(), owns_secret: it.owns_secret }),
     })?);
     sealer.subscription(it.number, &record)
 }
@@ -439,7 +467,9 @@ pub(super) fn read_subscription(number: Lane, row: &[u8], keyring: &Keyring) -> 
         created_at: at(record.created_at_ms),
         updated_at: at(record.updated_at_ms),
         created_by: record.created_by,
-        managed_by: named(&record.managed_by, ManagedBy::from_name)?,
+        declared: record
+            .declared
+            .map(|record| Declaration { key: Name::from(record.key), owns_secret: record.owns_secret }),
         fixed_url: FixedUrl::default(),
     })
 }

@@ -14,7 +14,7 @@ use crate::config::Retention;
 use crate::histogram::Histogram;
 use crate::id::{Lane, SubscriptionId};
 use crate::limits::COMMIT_ITEMS;
-use crate::model::{DEFAULT_ORGANIZATION, LaneStats, Name, Organization};
+use crate::model::{DEFAULT_ORGANIZATION, LaneStats, ManagedBy, Name, Organization};
 use crate::registry::Registry;
 use crate::seal::{KeyId, Keyring};
 use crate::secrecy::Rule;
@@ -237,8 +237,9 @@ impl Shared {
         if registry.organization(DEFAULT_ORGANIZATION).is_none() {
             let id = Name::from(DEFAULT_ORGANIZATION);
             let at = Timestamp::ZERO;
-            let (name, parent, bytes_max) = (String::new(), None, None);
-            registry.put_organization(Organization { id, name, parent, bytes_max, created_at: at, updated_at: at });
+            let (name, parent, bytes_max, managed_by) = (String::new(), None, None, ManagedBy::Api);
+            let (created_at, updated_at) = (at, at);
+            registry.put_organization(Organization { id, name, parent, bytes_max, managed_by, created_at, updated_at });
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;

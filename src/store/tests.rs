@@ -4,6 +4,7 @@
 mod bulk;
 mod clock;
 mod configured;
+mod declared;
 mod faults;
 mod images;
 mod order;

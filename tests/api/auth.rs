@@ -14,6 +14,7 @@ const ROUTES: &[(&str, &str, &str, bool)] = &[
     ("GET", "/v1/audit", "admin", false),
     ("GET", "/v1/backup", "admin", true),
     ("POST", "/v1/resume", "admin", true),
+    ("POST", "/v1/declarations/plan", "read", true),
     ("GET", "/v1/organizations", "read", false),
     ("GET", "/v1/organizations/x", "read", false),
     ("PUT", "/v1/organizations/x", "manage", false),
@@ -286,7 +287,7 @@ async fn keys_change_with_a_reload() {
     let daemon = daemon_with_keys(&[key("old", &["read"], &["*"])]).await;
     let ask = async |caller: &str| call_as(&daemon, caller, "GET", "/v1/stats", Value::Null).await.status;
     assert_eq!((ask("old").await, ask("new").await), (200, 401));
-    assert!(daemon.reload(&key("new", &["read"], &["*"])));
+    assert!(daemon.reload(&key("new", &["read"], &["*"])).await);
     assert_eq!((ask("old").await, ask("new").await), (401, 200));
 }
 
@@ -307,11 +308,11 @@ async fn a_reload_does_not_open_listeners_that_others_reach() {
     };
     assert_eq!((ask("ops").await, ask("nobody").await), (200, 401));
     let added = key("added", &["read"], &["*"]);
-    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}{added}")));
+    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}{added}")).await);
     assert_eq!((ask("ops").await, ask("nobody").await, ask("added").await), (200, 401, 401), "nothing changes");
-    assert!(daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"keys\"\n{ops}{added}")));
+    assert!(daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"keys\"\n{ops}{added}")).await);
     // What was read last is not what is listened at.
-    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}")));
+    assert!(!daemon.reload(&format!("[service]\nlisten = [\"127.0.0.1:0\"]\nauth = \"none\"\n{ops}")).await);
     assert_eq!((ask("ops").await, ask("nobody").await, ask("added").await), (200, 401, 200));
 }
 

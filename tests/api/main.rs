@@ -8,6 +8,7 @@ mod support;
 mod attacks;
 mod auth;
 mod backup;
+mod declared;
 mod deliveries;
 mod event_types;
 mod events;

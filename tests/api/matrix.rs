@@ -39,6 +39,7 @@ const MATRIX: &[(&str, &str, &str, About)] = &[
     ("GET", "/openapi.json", "", Nobody),
     ("GET", "/metrics", "read", Everything),
     ("GET", "/v1/stats", "read", Everything),
+    ("POST", "/v1/declarations/plan", "read", Everything),
     ("GET", "/v1/backup", "admin", Everything),
     ("POST", "/v1/resume", "admin", Everything),
     ("GET", "/v1/audit", "admin", List),

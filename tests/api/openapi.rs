@@ -9,7 +9,7 @@ use crate::{path_of, publish_for_delivery};
 const ROUTES: &str = "
     GET /healthz /readyz /openapi.json /metrics /v1/backup /v1/organizations /v1/sources /v1/event-types
     PUT,GET,DELETE /v1/organizations/{id} /v1/sources/{id} /v1/event-types/{name}
-    POST /v1/resume /v1/events /v1/events/batch /v1/subscriptions
+    POST /v1/resume /v1/declarations/plan /v1/events /v1/events/batch /v1/subscriptions
     GET /v1/events /v1/events/{id} /v1/subscriptions /v1/audit /v1/stats /v1/deliveries /v1/deliveries/{id}
     GET,PUT,PATCH,DELETE /v1/subscriptions/{id}
     GET /v1/subscriptions/{id}/secret /v1/subscriptions/{id}/deliveries

@@ -145,14 +145,14 @@ async fn a_reload_changes_retries_and_networks() {
     let first = daemon.deliver(&subscription, "door.opened", json!(1)).await;
     assert_eq!(daemon.attempted(&first, 1).await["next_attempt_at"], "2027-01-15T08:00:10.000Z");
 
-    assert!(daemon.reload(&text("1m", loopback)));
+    assert!(daemon.reload(&text("1m", loopback)).await);
     // The loop that takes this event in does not rest before the lanes are set anew.
     let witness = daemon.deliver(&subscription, "door.opened", json!(2)).await;
     daemon.attempted(&witness, 1).await;
     let second = daemon.deliver(&subscription, "door.opened", json!(3)).await;
     assert_eq!(daemon.attempted(&second, 1).await["next_attempt_at"], "2027-01-15T08:01:00.000Z");
 
-    assert!(daemon.reload(&text("1m", "")));
+    assert!(daemon.reload(&text("1m", "")).await);
     let third = daemon.deliver(&subscription, "door.opened", json!(4)).await;
     let shown = daemon.attempted(&third, 1).await;
     assert_eq!(shown["attempts_kept"][0]["outcome"]["code"], "dns");

@@ -127,7 +127,7 @@ async fn the_configuration_says_how_who_does_not_say_is_served() {
     assert_eq!(one.total(), 1);
 
     // Turned off, what waits flows, and what failed is tried when it is due.
-    assert!(daemon.reload(""));
+    assert!(daemon.reload("").await);
     assert_eq!(arrive(&mut one, 1).await, [2]);
     witness.passes(&daemon).await;
     assert_eq!(one.total(), 2);

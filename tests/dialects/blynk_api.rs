@@ -237,7 +237,7 @@ async fn what_is_not_there_is_not_found() {
     daemon.post(&format!("{NEW}?orgId=nowhere"), example()).await.expect(404);
     daemon.get("/blynk/api/v1/nonsense").await.expect(404);
     daemon.call("PATCH", &path(&made), json!({})).await.expect(400);
-    assert!(daemon.reload(""), "switched off");
+    assert!(daemon.reload("").await, "switched off");
     let refused = daemon.get(ALL).await.expect(404);
     assert_eq!(refused["error"]["message"], "the API of blynk is not switched on: [dialects.blynk] enabled");
 }

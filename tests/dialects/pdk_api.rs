@@ -212,7 +212,7 @@ async fn what_is_not_there_is_not_found() {
     daemon.get("/pdk/api/ous/nowhere/hooks").await.expect(404);
     daemon.get("/pdk/api/nonsense").await.expect(404);
     assert_eq!(daemon.get("/pdk/api/ous/other/hooks").await.expect(200), json!([]));
-    assert!(daemon.reload(""), "switched off");
+    assert!(daemon.reload("").await, "switched off");
     let refused = daemon.get(ALL).await.expect(404);
     assert_eq!(refused["message"], "the API of pdk is not switched on: [dialects.pdk] enabled");
 }
@@ -289,7 +289,7 @@ async fn a_key_may_write_ten_times_and_ask_thirty_five_times_a_second() {
         assert_eq!(standing(&answer), ["10", &remaining.to_string(), "1800000001"]);
         answer.expect(if remaining == 3 { 400 } else { 201 });
     }
-    assert!(daemon.reload(&text));
+    assert!(daemon.reload(&text).await);
     let answer = call_as(&daemon, "admin", "POST", ALL, example()).await;
     assert_eq!(standing(&answer), ["10", "0", "1800000001"]);
     assert_eq!(answer.header("retry-after"), "1");

@@ -3,7 +3,8 @@
 //! - `daemon`: a daemon as a child process; `commands`: subscriptions and deliveries by the
 //!   command line, completions, terminals; `line`: the rest of it and what it
 //!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
-//!   `load`; `backup`: backup, restore, damage; `listeners`: TLS and Unix sockets; `silence`:
+//!   `load`; `backup`: backup, restore, damage; `declared`: files that
+//!   declare subscriptions; `listeners`: TLS and Unix sockets; `silence`:
 //!   what is never written; `systemd`: what the service manager is told and hands over.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,6 +15,7 @@ mod backup;
 mod commands;
 mod crash;
 mod daemon;
+mod declared;
 mod keys;
 mod line;
 mod listeners;

@@ -78,14 +78,29 @@ impl Daemon {
         self.app = Some(app);
     }
 
+    /// The folder of its configuration file.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The daemon itself.
     pub fn app(&self) -> &App {
         self.app.as_ref().unwrap()
     }
 
     /// Puts another configuration file in force; whether it was.
-    pub fn reload(&self, text: &str) -> bool {
-        self.app().reload(self.config(text)).is_ok()
+    pub async fn reload(&self, text: &str) -> bool {
+        self.app().reload(self.config(text)).await.is_ok()
+    }
+
+    /// The same, with why it was not.
+    pub async fn try_reload(&self, text: &str) -> Result<(), posthaste::app::ReloadError> {
+        self.app().reload(self.config(text)).await
+    }
+
+    /// The configuration file's text from the next start on.
+    pub fn set_text(&mut self, text: &str) {
+        self.text = text.to_owned();
     }
 
     /// Stops the daemon in order.

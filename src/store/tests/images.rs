@@ -200,7 +200,7 @@ fn every_crash_image_holds_what_was_answered() {
 }
 
 /// Every state that a power cut can have left after each of these writes. Answers how many.
-fn each_image(base: Vec<u8>, written: &[Written], mut look: impl FnMut(usize, Vec<u8>)) -> u32 {
+pub(super) fn each_image(base: Vec<u8>, written: &[Written], mut look: impl FnMut(usize, Vec<u8>)) -> u32 {
     let mut chance = StdRng::seed_from_u64(11);
     let (mut synced, mut unsynced): (Vec<u8>, Vec<&Written>) = (base, Vec::new());
     let mut images = 0;

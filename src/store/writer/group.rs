@@ -94,7 +94,7 @@ impl Writer {
                         Command::Accept { events, reply } => {
                             done.push(Done::Accept(reply, Vec::with_capacity(events.len())));
                             for event in events {
-                                let result = self.accept(&mut hot, event, None, &mut effects)?;
+                                let result = self.accept(&mut hot, event, &[], &mut effects)?;
                                 if let Some(Done::Accept(_, results)) = done.last_mut() {
                                     results.push(result);
                                 }
@@ -118,7 +118,10 @@ impl Writer {
                                 *answer = result;
                             }
                         }
-                        Command::Change { .. } | Command::Resume { .. } | Command::Bulk { .. } => {}
+                        Command::Change { .. }
+                        | Command::Declare { .. }
+                        | Command::Resume { .. }
+                        | Command::Bulk { .. } => {}
                     }
                 }
                 effects.count.bytes = hot.bytes;
@@ -159,12 +162,12 @@ impl Writer {
     }
 
     /// Takes an event, with a delivery for each subscription that it matches, `except`
-    /// one.
+    /// some.
     pub(super) fn accept(
         &mut self,
         hot: &mut Hot<'_>,
         mut new: NewEvent,
-        except: Option<Lane>,
+        except: &[Lane],
         effects: &mut Effects,
     ) -> Result<Result<Accepted, AcceptError>, StoreError> {
         let now = self.now();
@@ -223,7 +226,7 @@ impl Writer {
         if let Some(fault) = fault {
             return Ok(Err(AcceptError::Unsendable(fault)));
         }
-        matching.retain(|subscription| Some(subscription.number) != except);
+        matching.retain(|subscription| !except.contains(&subscription.number));
         let lanes: Vec<u32> = matching.iter().map(|subscription| subscription.number.0).collect();
         let weight_bytes = hot.put_event(&event, &lanes)?;
         if let Some((kind, key, content)) = &key {

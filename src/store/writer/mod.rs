@@ -40,7 +40,7 @@ use super::records::encode_stats;
 use super::tables::*;
 use crate::seal::Keyring;
 
-use super::{Notice, OpenError, Room, Settle, Shared, StoreError, passed_over, purge, schema};
+use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, passed_over, purge, schema};
 
 use effects::Effects;
 use reseal::Resealing;
@@ -49,6 +49,7 @@ use reseal::Resealing;
 pub(in crate::store) enum Command {
     Accept { events: Vec<NewEvent>, reply: Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>> },
     Change { actor: Actor, change: Change, reply: Reply<Result<Changed, ChangeError>> },
+    Declare { declared: Box<Declared>, reply: Reply<Result<Vec<DeclaredStep>, ChangeError>> },
     Reopen { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
     Cancel { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
     Resume { actor: Actor, reply: Reply<Result<bool, WriteError>> },
@@ -120,6 +121,8 @@ pub(in crate::store) struct Writer {
     keyring: Arc<Keyring>,
     /// Work that a change of keys makes.
     resealing: Option<Resealing>,
+    /// What files declare, once that is in force; none: no folder is named.
+    declared: Option<declare::Names>,
 }
 
 impl Writer {
@@ -153,6 +156,7 @@ impl Writer {
             reopened_at: Timestamp::ZERO,
             has_tried_for_the_end: false,
             in_doubt: HashSet::new(),
+            declared: None,
         }
     }
 
@@ -251,6 +255,10 @@ impl Writer {
                     let result = self.commit_change(&actor, change);
                     let _ = reply.send(result);
                 }
+                Command::Declare { declared, reply } => {
+                    self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
+                    let _ = reply.send(self.commit_declared(&declared));
+                }
                 Command::Resume { actor, reply } => {
                     let _ = reply.send(self.commit_resume(actor));
                 }
@@ -306,7 +314,7 @@ impl Writer {
         let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {
             self.purged_at = now;
-            if let Err(error) = self.purge(&database, now) {
+            if let Err(error) = self.purge(&database, now).and_then(|()| self.end_undeclared(&database)) {
                 self.broke(database, &error);
                 return;
             }
@@ -551,6 +559,7 @@ fn refuse(command: Command) {
     match command {
         Command::Accept { reply, .. } => drop(reply.send(Err(answer))),
         Command::Change { reply, .. } => drop(reply.send(Err(answer.into()))),
+        Command::Declare { reply, .. } => drop(reply.send(Err(answer.into()))),
         Command::Resume { reply, .. } => drop(reply.send(Err(answer))),
         Command::Reopen { reply, .. } | Command::Cancel { reply, .. } => drop(reply.send(Err(answer.into()))),
         Command::Bulk { reply, .. } => drop(reply.send(Err(answer.into()))),
