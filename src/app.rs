@@ -104,9 +104,10 @@ impl App {
         for warning in client.warnings() {
             tracing::warn!("{warning}");
         }
-        let listeners = Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?;
+        let listeners =
+            Listeners::bind(&config.service.listen, config.service.tls.as_ref(), config.service.socket_mode).await?;
         let metrics_listen: Vec<Listen> = config.service.metrics_listen.iter().copied().map(Listen::Tcp).collect();
-        let metrics_listeners = Listeners::bind(&metrics_listen, None).await?;
+        let metrics_listeners = Listeners::bind(&metrics_listen, None, config.service.socket_mode).await?;
         let certificate = listeners.certificate();
         let (addresses, metrics_addresses) = (listeners.addresses(), metrics_listeners.addresses());
         client.refuse(addresses.iter().chain(&metrics_addresses).filter_map(socket_address).collect());
@@ -183,7 +184,7 @@ impl App {
         }
         self.store.check_keys(&config.storage.keyring)?;
         if let (Some(certificate), Some(files)) = (&self.certificate, &config.service.tls) {
-            certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?;
+            certificate.renew(files).map_err(ReloadError::Certificate)?;
         }
         let before = self.config.current();
         for name in needing_restart(&before, &config) {
@@ -344,6 +345,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     [
         ("service.listen", before.service.listen != after.service.listen),
         ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
+        ("service.socket_mode", before.service.socket_mode != after.service.socket_mode),
         ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
         ("storage.path", before.storage.path != after.storage.path),
         ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),

@@ -43,7 +43,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 /// Refuses a certificate and key that `serve` could not show.
 fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigErrors> {
     let Some(files) = &loaded.config.service.tls else { return Ok(loaded) };
-    match http::check_certificate(&files.cert_file, &files.key_file) {
+    match http::check_certificate(files) {
         Ok(()) => Ok(loaded),
         Err(message) => {
             let (place, field) = (Place::Nowhere, "service.tls".to_owned());

@@ -1,6 +1,7 @@
 //! From a host's name to a connection. **Every address is vetted, and the
 //! connection goes to the vetted address itself**: there is no second lookup that
-//! could answer something else, and a literal in the URL takes the same way.
+//! could answer something else, and a literal in the URL takes the same way. A proxy is
+//! asked for the vetted address too; its own is the operator's, and not vetted.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Host;
 
 use super::address::{self, Policy, Verdict};
-use super::{Failure, Rules, later};
+use super::{Failure, Rules, later, tunnel};
+use crate::config::Proxy;
 use crate::limits::{CONNECT_SHARE_MIN, LOOKUPS_MAX, RESOLVED_ADDRESSES_MAX};
 use crate::model::FailureCode;
 
@@ -55,9 +57,46 @@ impl Dialer {
             if is_name && open.is_empty() {
                 return Err(nowhere());
             }
-            connect(&open, &rules.policy, deadline).await
+            match &rules.options.proxy {
+                None => connect(&open, &rules.policy, deadline).await,
+                Some(proxy) => self.connect_by(proxy, &open, &rules.policy, deadline).await,
+            }
         };
         timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(too_slow()))
+    }
+
+    /// A tunnel of `proxy` to the first of `open` that it reaches. Each gets its share of
+    /// the time.
+    async fn connect_by(
+        &self,
+        proxy: &Proxy,
+        open: &[SocketAddr],
+        policy: &Policy,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        let host = match &proxy.host {
+            Host::Domain(name) => Host::Domain(name.as_str()),
+            Host::Ipv4(ip) => Host::Ipv4(*ip),
+            Host::Ipv6(ip) => Host::Ipv6(*ip),
+        };
+        let unknown = |_| Failure::new(FailureCode::Connect, "the proxy's name does not resolve");
+        let proxies = self.resolve(host, proxy.port).await.map_err(unknown)?;
+        let mut failure = blocked();
+        for (index, address) in open.iter().enumerate() {
+            let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(Instant::now()) / left;
+            let tunnelling = async {
+                let (mut stream, _) = connect(&proxies, policy, deadline).await?;
+                tunnel::open(&mut stream, *address).await?;
+                Ok((stream, *address))
+            };
+            match timeout(share.max(CONNECT_SHARE_MIN), tunnelling).await {
+                Ok(Ok(reached)) => return Ok(reached),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = too_slow(),
+            }
+        }
+        Err(failure)
     }
 
     /// The first addresses of `host`.
@@ -126,7 +165,7 @@ pub(super) fn may_be_dialled(address: SocketAddr, organization: &str, policy: &P
 /// Tries `open` in order. A host that does not answer on its first address must
 /// not use up the time of the others, so each gets its share.
 async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Result<(TcpStream, SocketAddr), Failure> {
-    let mut failure = Failure::new(FailureCode::AddressBlocked, "the address may not be reached");
+    let mut failure = blocked();
     for (index, address) in open.iter().enumerate() {
         let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
@@ -150,6 +189,10 @@ async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Res
         }
     }
     Err(failure)
+}
+
+fn blocked() -> Failure {
+    Failure::new(FailureCode::AddressBlocked, "the address may not be reached")
 }
 
 fn too_slow() -> Failure {

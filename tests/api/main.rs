@@ -24,6 +24,7 @@ mod sources;
 mod subscription_faults;
 mod subscriptions;
 mod trials;
+mod wire;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
