@@ -115,7 +115,7 @@ const FLOORS: &[&[&str]] = &[
     &["api", "engine"],
     &["app"],
     &["cli"],
-    &["simulation"],
+    &["simulation", "fuzzing"],
 ];
 
 #[test]

@@ -111,7 +111,10 @@ pub fn load(
 }
 
 /// The same for a file's text; looks at the files that the configuration names.
-fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Vec<LocatedFault>> {
+pub(crate) fn parse(
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, Vec<LocatedFault>> {
     let example = syntax(document::parse(EXAMPLE))?.root;
     let user = syntax(document::parse(text))?;
     let overrides = environment::read(variables, &example);

@@ -13,6 +13,8 @@ mod keys;
 mod load;
 mod read;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use load::parse;
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 pub use read::parse_size;
 

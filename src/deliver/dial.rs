@@ -101,10 +101,9 @@ impl Dialer {
 
     /// The first addresses of `host`.
     async fn resolve(&self, host: Host<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let name = match host {
-            Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
-            Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
-            Host::Domain(name) => name.to_owned(),
+        let name = match literal(host, port) {
+            Ok(address) => return Ok(vec![address]),
+            Err(name) => name.to_owned(),
         };
         let mut answer = self.ask(name);
         let found = answer.wait_for(Option::is_some).await;
@@ -140,6 +139,15 @@ impl Dialer {
             tell.send_replace(Some(found));
         });
         answer
+    }
+}
+
+/// The address that `host` is, or the name that it is instead.
+pub(super) fn literal(host: Host<&str>, port: u16) -> Result<SocketAddr, &str> {
+    match host {
+        Host::Ipv4(ip) => Ok(SocketAddr::new(ip.into(), port)),
+        Host::Ipv6(ip) => Ok(SocketAddr::new(ip.into(), port)),
+        Host::Domain(name) => Err(name),
     }
 }
 

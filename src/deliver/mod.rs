@@ -298,6 +298,16 @@ impl Client {
     }
 }
 
+/// For the fuzz targets: the address that the host of `url` is, where it may be dialled
+/// though nothing was opened, or the name that is to be looked up.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn dialled(url: &url::Url) -> Option<Result<SocketAddr, &str>> {
+    match dial::literal(url.host()?, url.port_or_known_default()?) {
+        Ok(address) => dial::may_be_dialled(address, "acme", &Policy::default()).then_some(Ok(address)),
+        Err(name) => Some(Err(name)),
+    }
+}
+
 /// Headers as hyper wants them. Values are bytes: UTF-8 goes out as it is.
 fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();

@@ -21,6 +21,8 @@ mod change;
 mod check;
 pub mod command;
 mod count;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hot;
 pub mod inspect;
 mod job;
