@@ -23,6 +23,6 @@ fuzz_target!(|bytes: &[u8]| {
             (Api::new(folder.path()), folder, 0)
         });
         *used += 1;
-        api.queries(bytes);
+        let _ = api.queries(bytes);
     });
 });

@@ -237,6 +237,40 @@ mod tests {
         assert_eq!(reached(&[], Vec::new()).await, Err(FailureCode::AddressBlocked));
     }
 
+    /// A name whose owner answers with what may be dialled and what may not, and with
+    /// something else the next time.
+    #[tokio::test]
+    async fn every_address_of_every_answer_is_vetted() {
+        let (receiver, address) = listener().await;
+        let dialer = Dialer::new();
+        let (answers, answer) = watch::channel(None);
+        dialer.under_way.lock().expect("fine").insert("rebound.example".to_owned(), answer);
+        let options = crate::deliver::Options {
+            connect_timeout: std::time::Duration::from_secs(20),
+            keep_alive: std::time::Duration::ZERO,
+            user_agent: String::new(),
+            allow_networks: vec![crate::config::AllowedNetwork {
+                cidr: "127.0.0.1/32".parse().expect("a network"),
+                organizations: None,
+            }],
+            proxy: None,
+        };
+        let rules = Rules::new(options, Vec::new());
+        let dial = async |ips: &[&str]| {
+            let ips: Arc<[IpAddr]> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+            answers.send_replace(Some(Ok(ips)));
+            let dialled = dialer.dial(Host::Domain("rebound.example"), address.port(), "acme", &rules).await;
+            dialled.map(|(_, address)| address).map_err(|failure| failure.code)
+        };
+        // None of the others is even tried: some would take their share of the time to fail.
+        let mixed = ["10.0.0.1", "169.254.169.254", "::1", "127.0.0.2", "64:ff9b::a00:1", "127.0.0.1"];
+        assert_eq!(dial(&mixed).await, Ok(address));
+        receiver.accept().await.expect("a connection");
+        assert_eq!(dial(&["127.0.0.2"]).await, Err(FailureCode::Dns));
+        assert_eq!(dial(&mixed[..5]).await, Err(FailureCode::Dns));
+        assert_eq!(dial(&["::ffff:127.0.0.1"]).await.map(|address| address.port()), Ok(address.port()));
+    }
+
     /// What vetting cannot know before: which addresses a wildcard listener has.
     #[tokio::test]
     async fn a_connection_that_reached_ourselves_is_closed_before_anything_is_sent() {
