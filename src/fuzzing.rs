@@ -257,10 +257,14 @@ mod tests {
 
     /// Runs the corpus, and neighbours of it: a few bytes changed, cut out or repeated.
     fn run(target: &str, changed: u32, harness: &dyn Fn(&[u8])) {
+        run_from(7, target, changed, harness);
+    }
+
+    fn run_from(seed: u64, target: &str, changed: u32, harness: &dyn Fn(&[u8])) {
         let corpus = corpus(target);
         corpus.iter().for_each(|bytes| harness(bytes));
         let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..8);
-        let config = ProptestConfig { cases: changed, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: changed, rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::default() };
         let outcome = TestRunner::new(config).run(&(prop::sample::select(corpus), edits), |(mut bytes, edits)| {
             for (place, byte, kind) in edits {
                 let at = place.index(bytes.len() + 1);
@@ -302,5 +306,28 @@ mod tests {
         assert_eq!(refused, ["/peridio/webhooks"]);
         run("bodies", 300, &|bytes| _ = api.bodies(bytes));
         run("queries", 300, &|bytes| _ = api.queries(bytes));
+    }
+
+    /// Where there is no nightly toolchain for `fuzz/`: new neighbours of the corpus, for so long.
+    #[test]
+    #[ignore = "takes as long as POSTHASTE_FUZZING_MINUTES says"]
+    fn long_run() {
+        let minutes: u64 = std::env::var("POSTHASTE_FUZZING_MINUTES").map_or(1, |text| text.parse().unwrap());
+        let until = std::time::Instant::now() + Duration::from_secs(60 * minutes);
+        let mut rounds = 0_u64;
+        while std::time::Instant::now() < until {
+            let seed = getrandom::u64().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let api = Api::new(folder.path());
+            run_from(seed, "configuration", 200, &configuration);
+            run_from(seed, "templates", 5000, &templates);
+            run_from(seed, "url_policy", 5000, &url_policy);
+            run_from(seed, "retry_after", 5000, &retry_after);
+            run_from(seed, "records", 5000, &records);
+            run_from(seed, "bodies", 1000, &|bytes| _ = api.bodies(bytes));
+            run_from(seed, "queries", 1000, &|bytes| _ = api.queries(bytes));
+            rounds += 1;
+        }
+        println!("{rounds} rounds");
     }
 }

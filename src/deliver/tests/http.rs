@@ -140,6 +140,26 @@ async fn retry_after_is_handed_on_unread() {
 }
 
 #[tokio::test]
+async fn what_an_answer_asks_to_be_kept_or_followed_is_not() {
+    let elsewhere = Receiver::answering(|_| OK.to_owned()).await;
+    let location = elsewhere.url();
+    let receiver = Receiver::answering(move |_| {
+        format!(
+            "HTTP/1.1 307 Look there\r\nlocation: {location}\r\nrefresh: 0; url={location}\r\nalt-svc: h2=\":1\"\r\n\
+                 set-cookie: a=b; Path=/\r\nstrict-transport-security: max-age=9\r\ncontent-length: 0\r\n\r\n"
+        )
+    })
+    .await;
+    let client = client();
+    for _ in 0..2 {
+        assert_eq!(status(Sending::to(&receiver.url()).by(&client).await), 307);
+    }
+    let [first, second] = &receiver.requests()[..] else { panic!("two requests") };
+    assert_eq!(first, second);
+    assert_eq!((receiver.connections(), elsewhere.connections()), (1, 0));
+}
+
+#[tokio::test]
 async fn an_endless_body_is_cut_and_the_status_counts() {
     for head in ["content-length: 99999999999", "transfer-encoding: chunked"] {
         let receiver = Receiver::scripted(move |mut peer| async move {
