@@ -311,6 +311,7 @@ mod tests {
     /// Where there is no nightly toolchain for `fuzz/`: new neighbours of the corpus, for so long.
     #[test]
     #[ignore = "takes as long as POSTHASTE_FUZZING_MINUTES says"]
+    #[allow(clippy::disallowed_methods)]
     fn long_run() {
         let minutes: u64 = std::env::var("POSTHASTE_FUZZING_MINUTES").map_or(1, |text| text.parse().unwrap());
         let until = std::time::Instant::now() + Duration::from_secs(60 * minutes);
