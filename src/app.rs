@@ -135,11 +135,14 @@ impl App {
             tracing::warn!("{warning}");
         }
         let listeners = match handed.is_empty() {
-            true => Listeners::bind(&config.service.listen, config.service.tls.as_ref()).await?,
+            true => {
+                let service = &config.service;
+                Listeners::bind(&service.listen, service.tls.as_ref(), service.socket_mode).await?
+            }
             false => Listeners::take(handed, config.service.tls.as_ref())?,
         };
         let metrics_listen: Vec<Listen> = config.service.metrics_listen.iter().copied().map(Listen::Tcp).collect();
-        let metrics_listeners = Listeners::bind(&metrics_listen, None).await?;
+        let metrics_listeners = Listeners::bind(&metrics_listen, None, config.service.socket_mode).await?;
         let certificate = listeners.certificate();
         let (addresses, metrics_addresses) = (listeners.addresses(), metrics_listeners.addresses());
         if let (Auth::None, Some(open)) = (config.service.auth, open_address(&addresses)) {
@@ -234,9 +237,7 @@ impl App {
         }
         self.store.check_keys(&config.storage.keyring)?;
         let renew = match (&self.certificate, &config.service.tls) {
-            (Some(certificate), Some(files)) => {
-                Some(certificate.renew(&files.cert_file, &files.key_file).map_err(ReloadError::Certificate)?)
-            }
+            (Some(certificate), Some(files)) => Some(certificate.renew(files).map_err(ReloadError::Certificate)?),
             _ => None,
         };
         // The last that may be refused; nothing after it can.
@@ -446,6 +447,7 @@ fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     [
         ("service.listen", before.service.listen != after.service.listen),
         ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
+        ("service.socket_mode", before.service.socket_mode != after.service.socket_mode),
         ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
         ("storage.path", before.storage.path != after.storage.path),
         ("storage.compact_above", before.storage.compact_above_bytes != after.storage.compact_above_bytes),

@@ -51,6 +51,8 @@ pub struct ApiKey {
     pub organizations: Option<Vec<Name>>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
+    /// Requests that it may make in a second; 0: any number; none: as many as any key.
+    pub requests_per_second: Option<u32>,
 }
 
 /// What every token begins with, so that people and scanners know one when they see it.
@@ -66,6 +68,8 @@ pub struct Caller {
     pub name: String,
     roles: BTreeSet<Role>,
     organizations: Option<Vec<Name>>,
+    /// See [`ApiKey::requests_per_second`].
+    pub requests_per_second: Option<u32>,
 }
 
 /// Why a caller is not known.
@@ -91,7 +95,7 @@ pub fn authenticate(
 ) -> Result<Caller, AuthError> {
     if auth == Auth::None {
         let roles = Role::ALL.iter().copied().collect();
-        return Ok(Caller { name: ANONYMOUS.to_owned(), roles, organizations: None });
+        return Ok(Caller { name: ANONYMOUS.to_owned(), roles, organizations: None, requests_per_second: None });
     }
     let token = authorization.and_then(|it| credentials(it, schemes)).ok_or(AuthError::Unknown)?;
     let digest: [u8; 32] = Sha256::digest(token).into();
@@ -105,7 +109,12 @@ pub fn authenticate(
     if key.expires_at.is_some_and(|at| at <= now) {
         return Err(AuthError::Expired);
     }
-    Ok(Caller { name: key.name.clone(), roles: key.roles.clone(), organizations: key.organizations.clone() })
+    Ok(Caller {
+        name: key.name.clone(),
+        roles: key.roles.clone(),
+        organizations: key.organizations.clone(),
+        requests_per_second: key.requests_per_second,
+    })
 }
 
 /// The token of `Bearer TOKEN`, or of another of `schemes`; the scheme's case is free
@@ -121,7 +130,8 @@ fn credentials<'a>(authorization: &'a [u8], schemes: &[&str]) -> Option<&'a [u8]
 impl Caller {
     /// A caller that was not asked for a key, and may do nothing that needs one.
     pub fn nobody() -> Caller {
-        Caller { name: ANONYMOUS.to_owned(), roles: BTreeSet::new(), organizations: Some(Vec::new()) }
+        let (roles, organizations) = (BTreeSet::new(), Some(Vec::new()));
+        Caller { name: ANONYMOUS.to_owned(), roles, organizations, requests_per_second: None }
     }
 
     /// Whether the key has this role; `admin` has every one.
@@ -188,6 +198,7 @@ mod tests {
             roles: roles.iter().copied().collect(),
             organizations: organizations.map(|own| own.iter().map(|name| Name::from(*name)).collect()),
             expires_at: None,
+            requests_per_second: None,
         }
     }
 

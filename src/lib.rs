@@ -26,6 +26,7 @@
 //!
 //! [`fault`] lets tests end a part from within, in debug builds alone.
 //! `simulation`, for tests, stands above all: the daemon in virtual time, from one seed.
+//! `fuzzing`, for tests and the targets of `fuzz/`, feeds it bytes of unknown origin.
 //!
 //! From `sched` down nothing names tokio, a file, a socket or a clock: `now` and
 //! chance are arguments. So three days of retries are tested in milliseconds.
@@ -42,6 +43,9 @@ pub mod dialect;
 pub mod engine;
 pub mod fault;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod histogram;
 pub mod http;
 pub mod id;

@@ -199,6 +199,8 @@ pub const LOOKUPS_MAX: usize = 256;
 /// Where a host has several addresses, each gets at least this much of
 /// `connect_timeout`.
 pub const CONNECT_SHARE_MIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// The head of a proxy's answer.
+pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// How long the body of an answer is waited for once its head has come.
 pub const RESPONSE_BODY_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Idle connections kept to all receivers.
@@ -242,6 +244,8 @@ pub const REQUEST_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_
 pub const RESPONSE_STALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A caller's own `x-request-id`.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
+/// The largest `requests_per_second` of a key.
+pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 /// Test events that one key has sent in [`TRIALS_WINDOW_SECS`], verifications among them.
 pub const TRIALS_MAX: u32 = 60;
 /// What [`TRIALS_MAX`] is counted in.

@@ -117,7 +117,7 @@ const FLOORS: &[&[&str]] = &[
     &["systemd"],
     &["app"],
     &["cli"],
-    &["simulation"],
+    &["simulation", "fuzzing"],
 ];
 
 #[test]

@@ -187,6 +187,7 @@ fn admit(state: &State, access: Access, headers: &HeaderMap, schemes: &[&str]) -
                 HeaderValue::from_static("Bearer realm=\"posthaste\", error=\"invalid_token\""),
             ),
         })?;
+    state.quotas.take_request(&caller, &config.service, state.clock.now())?;
     if !caller.may(role) {
         return Err(Problem::new(Code::Forbidden).detail(format!("this needs a key with the role {role}")));
     }

@@ -1,11 +1,13 @@
-//! How many requests a key may make of a vendor's API, and how many test events it
-//! may have sent by any. Windows are fixed, and begin
+//! How many requests a key may make, of all APIs and of a vendor's, and how many test
+//! events it may have sent by any. Windows are fixed, and begin
 //! with the clock's own seconds, so that callers can be told when the next one does.
 //! What is counted here is kept in memory alone: a reload keeps it, a restart does not.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::auth::Caller;
+use crate::config::Service;
 use crate::http::{Code, HeaderMap, HeaderName, HeaderValue, Problem, Response};
 use crate::limits::{QUOTA_KEYS_MAX, TRIALS_MAX, TRIALS_WINDOW_SECS};
 use crate::time::Timestamp;
@@ -109,16 +111,29 @@ impl Standing {
 /// Counts a request of the call's key against all of `quotas`. `Err`: one of them is
 /// used up.
 fn take(quotas: &[Quota], call: &Call) -> Result<Option<Standing>, Problem> {
-    let now = call.now();
-    let taken = {
-        let mut counters = call.state.quotas.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.take(&call.caller.name, quotas, now)
-    };
-    taken.map_err(|standing| {
-        let wait = u16::try_from(standing.resets_at.saturating_sub(now.as_secs())).unwrap_or(u16::MAX);
-        let detail = format!("the key has made its {} requests; try again later", standing.requests_max);
-        standing.tell_in(Problem::new(Code::TooManyRequests).detail(detail).retry_after(wait))
-    })
+    call.state.quotas.take(&call.caller.name, quotas, call.now())
+}
+
+impl Quotas {
+    fn take(&self, key: &str, quotas: &[Quota], now: Timestamp) -> Result<Option<Standing>, Problem> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(key, quotas, now);
+        taken.map_err(|standing| {
+            let wait = u16::try_from(standing.resets_at.saturating_sub(now.as_secs())).unwrap_or(u16::MAX);
+            let detail = format!("the key has made its {} requests; try again later", standing.requests_max);
+            standing.tell_in(Problem::new(Code::TooManyRequests).detail(detail).retry_after(wait))
+        })
+    }
+
+    /// Refuses a caller that has made its requests of this second: those of its own
+    /// limit, or of `[service] requests_per_second`.
+    pub(super) fn take_request(&self, caller: &Caller, service: &Service, now: Timestamp) -> Result<(), Problem> {
+        let requests_max = caller.requests_per_second.unwrap_or(service.requests_per_second);
+        if requests_max == 0 {
+            return Ok(());
+        }
+        let quota = Quota { name: "requests", requests_max, window_secs: 1 };
+        self.take(&caller.name, &[quota], now).map(drop)
+    }
 }
 
 /// Test events of one key, verifications among them. What dials wherever a caller says

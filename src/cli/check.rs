@@ -112,7 +112,7 @@ fn as_text(steps: &Value) -> String {
 /// Refuses a certificate and key that `serve` could not show.
 fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigErrors> {
     let Some(files) = &loaded.config.service.tls else { return Ok(loaded) };
-    match check_certificate(&files.cert_file, &files.key_file) {
+    match check_certificate(files) {
         Ok(()) => Ok(loaded),
         Err(message) => {
             let (place, field) = (Place::Nowhere, "service.tls".to_owned());

@@ -116,7 +116,10 @@ pub fn load(
 }
 
 /// The same for a file's text; looks at the files that the configuration names.
-fn parse(text: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Vec<LocatedFault>> {
+pub(crate) fn parse(
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, Vec<LocatedFault>> {
     let example = syntax(document::parse(EXAMPLE))?.root;
     let user = syntax(document::parse(text))?;
     let overrides = environment::read(variables, &example);
@@ -184,7 +187,7 @@ pub(super) fn syntax(
 fn check_files(root: &Map<String, Value>) -> Vec<Fault> {
     let file = |name| root.get("service")?.get("tls")?.get(name)?.as_str().filter(|path| !path.is_empty());
     let mut faults = Vec::new();
-    for (name, is_secret) in [("cert_file", false), ("key_file", true)] {
+    for (name, is_secret) in [("cert_file", false), ("key_file", true), ("client_ca_file", false)] {
         let Some(path) = file(name).map(Path::new) else { continue };
         let field = format!("service.tls.{name}");
         if let Err(error) = std::fs::File::open(path) {
@@ -346,6 +349,13 @@ mod tests {
                 format!("{OPEN}tls = {{ cert_file = \"/dev/null\" }}"),
                 "c.toml:3: service.tls.key_file must be set beside cert_file",
             ),
+            (
+                format!("{OPEN}tls = {{ client_ca_file = \"/dev/null\" }}"),
+                "c.toml:3: service.tls.client_ca_file must stand beside cert_file and key_file",
+            ),
+            (format!("{OPEN}[delivery]\nproxy = \"here\""), "c.toml:4: delivery.proxy must be a URL such as"),
+            (format!("{OPEN}socket_mode = \"0400\""), "c.toml:3: service.socket_mode must be four octal digits"),
+            (format!("{OPEN}socket_mode = \"+660\""), "c.toml:3: service.socket_mode must be four octal digits"),
             (
                 format!("{OPEN}tls = {{ cert_file = \"/dev/null\", key_file = \"/dev/null\" }}"),
                 "c.toml:3: service.tls.key_file can be read by everybody; run: chmod o= /dev/null",

@@ -17,6 +17,8 @@ mod keys;
 mod load;
 mod read;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use load::parse;
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 pub use read::parse_size;
 
@@ -77,6 +79,10 @@ pub struct Service {
     pub declared_in: Option<PathBuf>,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Who may use the Unix sockets: their files' mode.
+    pub socket_mode: u32,
+    /// Requests a second of one key that has no limit of its own; 0: no limit.
+    pub requests_per_second: u32,
 }
 
 /// Where to listen.
@@ -84,7 +90,7 @@ pub struct Service {
 pub enum Listen {
     /// TCP; port 0 takes a free one.
     Tcp(SocketAddr),
-    /// A Unix socket, mode 0600.
+    /// A Unix socket, of [`Service::socket_mode`].
     Unix(PathBuf),
 }
 
@@ -98,13 +104,15 @@ impl Listen {
     }
 }
 
-/// A certificate and its key, in PEM files.
+/// A certificate and its key, and who signs those of callers, in PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// The chain.
     pub cert_file: PathBuf,
     /// The private key; not readable by others.
     pub key_file: PathBuf,
+    /// The authorities of which callers must show a certificate; none: they show none.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[storage]`
@@ -131,6 +139,8 @@ pub struct Delivery {
     pub allow_http: bool,
     /// Networks opened beside the public ones.
     pub allow_networks: Vec<AllowedNetwork>,
+    /// By whom receivers are reached; none: directly.
+    pub proxy: Option<Proxy>,
     /// Whether every format verifies URLs.
     pub verify_urls: bool,
     /// A whole attempt.
@@ -160,6 +170,15 @@ pub struct AllowedNetwork {
     pub cidr: IpNet,
     /// To whom; none: to all (`*`).
     pub organizations: Option<Vec<Name>>,
+}
+
+/// A proxy that makes tunnels (`CONNECT`), itself reached by plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// Its name or address.
+    pub host: url::Host<String>,
+    /// Its port.
+    pub port: u16,
 }
 
 /// `[retention]`: how long ended things are kept, from acceptance or reopening.

@@ -12,12 +12,13 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::{
-    AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Retention, ServerTls, Service, Storage, dialects,
+    AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Proxy, Retention, ServerTls, Service, Storage,
+    dialects,
 };
 use crate::auth::{ApiKey, Role};
 use crate::dialect;
 use crate::input::{Faults, Fields, kind};
-use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX};
+use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX, REQUESTS_PER_SECOND_MAX};
 use crate::model::{Name, Ordering, validate};
 use crate::pattern::Pattern;
 use crate::retry::Policy;
@@ -104,6 +105,8 @@ fn service(fields: Fields<'_>) -> Option<Service> {
     });
     let declared_in = fields.string("declared_in");
     let drain = fields.duration("drain", Duration::ZERO..=10 * MINUTE);
+    let socket_mode = socket_mode(&fields);
+    let requests_per_second = count(&fields, "requests_per_second", 0..=REQUESTS_PER_SECOND_MAX);
     let tls = fields.object("tls").and_then(server_tls);
     fields.finish();
     Some(Service {
@@ -115,7 +118,20 @@ fn service(fields: Fields<'_>) -> Option<Service> {
         origins: origins?,
         declared_in: Some(declared_in?).filter(|path| !path.is_empty()).map(PathBuf::from),
         drain: drain?,
+        socket_mode: socket_mode?,
+        requests_per_second: requests_per_second?,
     })
+}
+
+/// An octal mode. Its owner can always use a socket: it is the daemon's own.
+fn socket_mode(fields: &Fields<'_>) -> Option<u32> {
+    let text = fields.string("socket_mode")?;
+    let is_octal = text.len() == 4 && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && (0o600..=0o777).contains(mode));
+    if mode.is_none() {
+        fields.fault("socket_mode", "must be four octal digits from \"0600\" to \"0777\"");
+    }
+    mode
 }
 
 fn listeners(fields: &Fields<'_>) -> Option<Vec<Listen>> {
@@ -157,10 +173,18 @@ fn server_tls(fields: Fields<'_>) -> Option<Option<ServerTls>> {
         Some((cert, "")) if !cert.is_empty() => fields.fault("key_file", "must be set beside cert_file"),
         _ => {}
     }
+    let client_ca = fields.string("client_ca_file");
+    if let (Some(("", _)), Some(true)) = (files, client_ca.map(|path| !path.is_empty())) {
+        fields.fault("client_ca_file", "must stand beside cert_file and key_file");
+    }
     fields.finish();
-    files.map(|(cert, key)| {
+    files.zip(client_ca).map(|((cert, key), client_ca)| {
         let given = !cert.is_empty() && !key.is_empty();
-        given.then(|| ServerTls { cert_file: PathBuf::from(cert), key_file: PathBuf::from(key) })
+        given.then(|| ServerTls {
+            cert_file: PathBuf::from(cert),
+            key_file: PathBuf::from(key),
+            client_ca_file: (!client_ca.is_empty()).then(|| PathBuf::from(client_ca)),
+        })
     })
 }
 
@@ -250,6 +274,9 @@ pub(super) fn format_size(bytes: u64) -> String {
 fn delivery(fields: Fields<'_>) -> Option<Delivery> {
     let allow_http = fields.bool("allow_http");
     let allow_networks = allowed_networks(&fields);
+    let proxy = optional(&fields, "proxy", parse_proxy).map_err(|()| {
+        fields.fault("proxy", "must be a URL such as \"http://proxy.example:3128\" without user and path, or empty");
+    });
     let verify_urls = fields.bool("verify_urls");
     let timeout = fields.duration("timeout", validate::TIMEOUT);
     let connect_timeout = fields.duration("connect_timeout", Duration::from_millis(100)..=MINUTE);
@@ -275,6 +302,7 @@ fn delivery(fields: Fields<'_>) -> Option<Delivery> {
     Some(Delivery {
         allow_http: allow_http?,
         allow_networks,
+        proxy: proxy.ok()?,
         verify_urls: verify_urls?,
         timeout: timeout?,
         connect_timeout: connect_timeout?,
@@ -318,6 +346,14 @@ fn allowed_network(fields: Fields<'_>) -> Option<AllowedNetwork> {
     let organizations = organizations(&fields);
     fields.finish();
     Some(AllowedNetwork { cidr: cidr?, organizations: organizations? })
+}
+
+fn parse_proxy(text: &str) -> Option<Proxy> {
+    let url = url::Url::parse(text).ok()?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_nobodys = url.username().is_empty() && url.password().is_none();
+    let (host, port) = (url.host()?.to_owned(), url.port_or_known_default()?);
+    (url.scheme() == "http" && is_bare && is_nobodys).then_some(Proxy { host, port })
 }
 
 fn parse_network(text: &str) -> Result<IpNet, String> {
@@ -473,8 +509,16 @@ fn api_key(fields: Fields<'_>) -> Option<ApiKey> {
     });
     let organizations = organizations(&fields);
     let expires_at = fields.timestamp("expires_at");
+    let requests_per_second = count(&fields, "requests_per_second", 0..=REQUESTS_PER_SECOND_MAX);
     fields.finish();
-    Some(ApiKey { name: name?.to_owned(), sha256: sha256?, roles: roles?, organizations: organizations?, expires_at })
+    Some(ApiKey {
+        name: name?.to_owned(),
+        sha256: sha256?,
+        roles: roles?,
+        organizations: organizations?,
+        expires_at,
+        requests_per_second,
+    })
 }
 
 fn parse_digest(text: &str) -> Option<[u8; 32]> {
@@ -565,6 +609,23 @@ mod tests {
         }
         for text in ["0 B", "17 B", "512 KiB", "64 MiB", "2 GiB"] {
             assert_eq!(parse_size(text).map(format_size).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_a_host_and_a_port() {
+        for (text, read) in [
+            ("http://proxy.example:3128", Some(("proxy.example", 3128))),
+            ("http://[fd00::1]:3128/", Some(("[fd00::1]", 3128))),
+            ("http://10.0.0.1", Some(("10.0.0.1", 80))),
+            ("https://proxy.example", None),
+            ("proxy.example:3128", None),
+            ("http://me:secret@proxy.example", None),
+            ("http://proxy.example/path", None),
+            ("socks5://proxy.example:1080", None),
+        ] {
+            let proxy = parse_proxy(text).map(|proxy| (proxy.host.to_string(), proxy.port));
+            assert_eq!(proxy.as_ref().map(|(host, port)| (host.as_str(), *port)), read, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a host's name to a connection. **Every address is vetted, and the
 //! connection goes to the vetted address itself**: there is no second lookup that
-//! could answer something else, and a literal in the URL takes the same way.
+//! could answer something else, and a literal in the URL takes the same way. A proxy is
+//! asked for the vetted address too; its own is the operator's, and not vetted.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Host;
 
 use super::address::{self, Policy, Verdict};
-use super::{Failure, Rules, later};
+use super::{Failure, Rules, later, tunnel};
+use crate::config::Proxy;
 use crate::limits::{CONNECT_SHARE_MIN, LOOKUPS_MAX, RESOLVED_ADDRESSES_MAX};
 use crate::model::FailureCode;
 
@@ -55,17 +57,53 @@ impl Dialer {
             if is_name && open.is_empty() {
                 return Err(nowhere());
             }
-            connect(&open, &rules.policy, deadline).await
+            match &rules.options.proxy {
+                None => connect(&open, &rules.policy, deadline).await,
+                Some(proxy) => self.connect_by(proxy, &open, &rules.policy, deadline).await,
+            }
         };
         timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(too_slow()))
     }
 
+    /// A tunnel of `proxy` to the first of `open` that it reaches. Each gets its share of
+    /// the time.
+    async fn connect_by(
+        &self,
+        proxy: &Proxy,
+        open: &[SocketAddr],
+        policy: &Policy,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        let host = match &proxy.host {
+            Host::Domain(name) => Host::Domain(name.as_str()),
+            Host::Ipv4(ip) => Host::Ipv4(*ip),
+            Host::Ipv6(ip) => Host::Ipv6(*ip),
+        };
+        let unknown = |_| Failure::new(FailureCode::Connect, "the proxy's name does not resolve");
+        let proxies = self.resolve(host, proxy.port).await.map_err(unknown)?;
+        let mut failure = blocked();
+        for (index, address) in open.iter().enumerate() {
+            let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(Instant::now()) / left;
+            let tunnelling = async {
+                let (mut stream, _) = connect(&proxies, policy, deadline).await?;
+                tunnel::open(&mut stream, *address).await?;
+                Ok((stream, *address))
+            };
+            match timeout(share.max(CONNECT_SHARE_MIN), tunnelling).await {
+                Ok(Ok(reached)) => return Ok(reached),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = too_slow(),
+            }
+        }
+        Err(failure)
+    }
+
     /// The first addresses of `host`.
     async fn resolve(&self, host: Host<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-        let name = match host {
-            Host::Ipv4(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
-            Host::Ipv6(ip) => return Ok(vec![SocketAddr::new(ip.into(), port)]),
-            Host::Domain(name) => name.to_owned(),
+        let name = match literal(host, port) {
+            Ok(address) => return Ok(vec![address]),
+            Err(name) => name.to_owned(),
         };
         let mut answer = self.ask(name);
         let found = answer.wait_for(Option::is_some).await;
@@ -104,6 +142,15 @@ impl Dialer {
     }
 }
 
+/// The address that `host` is, or the name that it is instead.
+pub(super) fn literal(host: Host<&str>, port: u16) -> Result<SocketAddr, &str> {
+    match host {
+        Host::Ipv4(ip) => Ok(SocketAddr::new(ip.into(), port)),
+        Host::Ipv6(ip) => Ok(SocketAddr::new(ip.into(), port)),
+        Host::Domain(name) => Err(name),
+    }
+}
+
 /// A name that nobody has and one that only the inside of a network has look the same
 /// from outside: whoever may write URLs must not find out which names are there. The
 /// operator's log knows.
@@ -126,7 +173,7 @@ pub(super) fn may_be_dialled(address: SocketAddr, organization: &str, policy: &P
 /// Tries `open` in order. A host that does not answer on its first address must
 /// not use up the time of the others, so each gets its share.
 async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Result<(TcpStream, SocketAddr), Failure> {
-    let mut failure = Failure::new(FailureCode::AddressBlocked, "the address may not be reached");
+    let mut failure = blocked();
     for (index, address) in open.iter().enumerate() {
         let left = u32::try_from(open.len() - index).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
@@ -150,6 +197,10 @@ async fn connect(open: &[SocketAddr], policy: &Policy, deadline: Instant) -> Res
         }
     }
     Err(failure)
+}
+
+fn blocked() -> Failure {
+    Failure::new(FailureCode::AddressBlocked, "the address may not be reached")
 }
 
 fn too_slow() -> Failure {
@@ -184,6 +235,40 @@ mod tests {
         assert_eq!(reached(&[refused, first, second], Vec::new()).await, Ok(first));
         assert_eq!(reached(&[refused], Vec::new()).await, Err(FailureCode::Connect));
         assert_eq!(reached(&[], Vec::new()).await, Err(FailureCode::AddressBlocked));
+    }
+
+    /// A name whose owner answers with what may be dialled and what may not, and with
+    /// something else the next time.
+    #[tokio::test]
+    async fn every_address_of_every_answer_is_vetted() {
+        let (receiver, address) = listener().await;
+        let dialer = Dialer::new();
+        let (answers, answer) = watch::channel(None);
+        dialer.under_way.lock().expect("fine").insert("rebound.example".to_owned(), answer);
+        let options = crate::deliver::Options {
+            connect_timeout: std::time::Duration::from_secs(20),
+            keep_alive: std::time::Duration::ZERO,
+            user_agent: String::new(),
+            allow_networks: vec![crate::config::AllowedNetwork {
+                cidr: "127.0.0.1/32".parse().expect("a network"),
+                organizations: None,
+            }],
+            proxy: None,
+        };
+        let rules = Rules::new(options, Vec::new());
+        let dial = async |ips: &[&str]| {
+            let ips: Arc<[IpAddr]> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+            answers.send_replace(Some(Ok(ips)));
+            let dialled = dialer.dial(Host::Domain("rebound.example"), address.port(), "acme", &rules).await;
+            dialled.map(|(_, address)| address).map_err(|failure| failure.code)
+        };
+        // None of the others is even tried: some would take their share of the time to fail.
+        let mixed = ["10.0.0.1", "169.254.169.254", "::1", "127.0.0.2", "64:ff9b::a00:1", "127.0.0.1"];
+        assert_eq!(dial(&mixed).await, Ok(address));
+        receiver.accept().await.expect("a connection");
+        assert_eq!(dial(&["127.0.0.2"]).await, Err(FailureCode::Dns));
+        assert_eq!(dial(&mixed[..5]).await, Err(FailureCode::Dns));
+        assert_eq!(dial(&["::ffff:127.0.0.1"]).await.map(|address| address.port()), Ok(address.port()));
     }
 
     /// What vetting cannot know before: which addresses a wildcard listener has.

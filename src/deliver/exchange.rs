@@ -73,7 +73,7 @@ impl Client {
     /// Sends `outbound` once, and reads what comes back.
     pub(super) async fn exchange(&self, mut outbound: Outbound<'_>) -> Result<Reply, Failure> {
         let rules = self.rules();
-        let endpoint = endpoint(&outbound)?;
+        let endpoint = endpoint(&outbound, &rules)?;
         let message = message(&mut outbound, &rules)?;
         let (deadline, reading) = (outbound.deadline, &outbound.reading);
         let answering = self.answer(&outbound, &endpoint, message, &rules);
@@ -157,7 +157,7 @@ fn host(url: &Url) -> Result<Host<&str>, Failure> {
     url.host().ok_or_else(|| Failure::new(FailureCode::Render, "the URL has no host"))
 }
 
-fn endpoint(outbound: &Outbound<'_>) -> Result<Endpoint, Failure> {
+fn endpoint(outbound: &Outbound<'_>, rules: &Rules) -> Result<Endpoint, Failure> {
     let tls = match outbound.url.scheme() {
         "https" => Some(tls::fingerprint(outbound.tls)),
         "http" => None,
@@ -165,7 +165,7 @@ fn endpoint(outbound: &Outbound<'_>) -> Result<Endpoint, Failure> {
     };
     let host = host(outbound.url)?.to_string();
     let port = outbound.url.port_or_known_default().unwrap_or_default();
-    Ok(Endpoint { host, port, tls })
+    Ok(Endpoint { host, port, tls, proxy: rules.options.proxy.clone() })
 }
 
 /// The request as it goes out: origin form, exact length, our own framing.

@@ -1,7 +1,8 @@
 //! One attempt: resolve, vet every address, dial the vetted one, TLS, send, read
 //! within limits. Knows no store, no schedule and no format.
 //!
-//! - `address` says what may be dialled, `dial` dials it and nothing else;
+//! - `address` says what may be dialled, `dial` dials it and nothing else, through the
+//!   `tunnel` of a proxy where one is configured;
 //! - `tls` checks who answers, `pool` keeps connections;
 //! - `exchange` sends one request and reads its answer, `oauth2` fetches tokens.
 //!
@@ -20,6 +21,7 @@ pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -32,7 +34,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::config::{self, AllowedNetwork, environment};
+use crate::config::{self, AllowedNetwork, Proxy, environment};
 use crate::id::Lane;
 use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
@@ -57,6 +59,8 @@ pub struct Options {
     pub user_agent: String,
     /// Networks opened beside the public ones.
     pub allow_networks: Vec<AllowedNetwork>,
+    /// By whom receivers are reached; none: directly.
+    pub proxy: Option<Proxy>,
 }
 
 impl From<&config::Delivery> for Options {
@@ -66,6 +70,7 @@ impl From<&config::Delivery> for Options {
             keep_alive: delivery.keep_alive,
             user_agent: delivery.user_agent.clone(),
             allow_networks: delivery.allow_networks.clone(),
+            proxy: delivery.proxy.clone(),
         }
     }
 }
@@ -290,6 +295,16 @@ impl Client {
 
     fn rules(&self) -> Arc<Rules> {
         self.0.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// For the fuzz targets: the address that the host of `url` is, where it may be dialled
+/// though nothing was opened, or the name that is to be looked up.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn dialled(url: &url::Url) -> Option<Result<SocketAddr, &str>> {
+    match dial::literal(url.host()?, url.port_or_known_default()?) {
+        Ok(address) => dial::may_be_dialled(address, "acme", &Policy::default()).then_some(Ok(address)),
+        Err(name) => Some(Err(name)),
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::later;
 use super::tls::Fingerprint;
+use crate::config::Proxy;
 use crate::limits::{
     IDLE_CONNECTIONS_MAX, IDLE_CONNECTIONS_PER_ENDPOINT_MAX, IDLE_LOOK_INTERVAL, IDLE_SWEEP_INTERVAL,
     RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX,
@@ -44,6 +45,8 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
     /// The TLS settings; none: plain HTTP.
     pub(super) tls: Option<Fingerprint>,
+    /// By whom it is reached; none: directly.
+    pub(super) proxy: Option<Proxy>,
 }
 
 /// One HTTP/1.1 connection. **Dropped, it is gone at once**: a graceful close
@@ -278,7 +281,7 @@ mod tests {
     const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
     fn endpoint(port: u16) -> Endpoint {
-        Endpoint { host: "example.com".to_owned(), port, tls: None }
+        Endpoint { host: "example.com".to_owned(), port, tls: None, proxy: None }
     }
 
     async fn connection(port: u16) -> (Connection, DuplexStream) {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_ID_CHARS_MAX};
 
 use super::stall::Stallable;
-use super::{Answering, Body, Code, HeaderMap, HeaderName, HeaderValue, Problem, Request, Response, Service};
+use super::{Answering, Body, Code, HeaderMap, HeaderName, HeaderValue, Problem, Request, Response, Service, header};
 
 /// By what a request came. Every request that came by a connection carries one
 /// as an extension.
@@ -112,7 +112,11 @@ async fn answer(shared: &Shared, link: Link, request: ::http::Request<Incoming>)
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut request: Request = request.map(Body::Incoming);
     request.extensions_mut().insert(link);
-    let mut response = match caught(|| (shared.service)(request)).await {
+    let answered = match framing_fault(request.headers()) {
+        Some(problem) => Some(problem.into_response()),
+        None => caught(|| (shared.service)(request)).await,
+    };
+    let mut response = match answered {
         Some(response) => response,
         None => {
             tracing::error!(request_id = ?id, %method, path, "answering a request panicked");
@@ -124,7 +128,20 @@ async fn answer(shared: &Shared, link: Link, request: ::http::Request<Incoming>)
         response.headers_mut().insert(name, id.clone());
     }
     response.headers_mut().insert(REQUEST_ID, id);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Refuses bodies in a coding that we do not undo, or in one that is named in a way that
+/// somebody on the way may have read otherwise. hyper refuses lengths that contradict each
+/// other; where one stands beside chunks it reads the chunks and closes after the answer
+/// (RFC 9112, section 6.1), so that nothing behind them is taken for a request.
+fn framing_fault(headers: &HeaderMap) -> Option<Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let is_fine = codings.next().is_none_or(is_plain) && codings.next().is_none();
+    let detail = "the only transfer-encoding is chunked, once";
+    (!is_fine).then(|| Problem::new(Code::BadRequest).detail(detail).closing())
 }
 
 /// The answer; none where making it panicked. Nothing is used after a panic that

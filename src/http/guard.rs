@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ::http::uri::Authority;
+
 use super::{Code, HeaderValue, Link, Method, Problem, Request, Response, StatusCode, empty, header};
 
 /// What is answered beside our own addresses.
@@ -64,14 +66,16 @@ pub fn allow_origin(response: &mut Response, origin: HeaderValue) {
 }
 
 /// Whom the request is for: its URI's authority goes before `Host` (RFC 9112,
-/// section 3.2.2). Two `Host` headers are none.
+/// section 3.2.2), and must not differ from it: somebody on the way may have gone by
+/// the other. Two `Host` headers are none.
 fn host(request: &Request) -> Option<String> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.as_str().to_ascii_lowercase());
-    }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next()?.to_str().ok()?.to_ascii_lowercase();
-    hosts.next().is_none().then_some(host)
+    let is_told_otherwise = |authority: &Authority| !authority.as_str().eq_ignore_ascii_case(&host);
+    if hosts.next().is_some() || request.uri().authority().is_some_and(is_told_otherwise) {
+        return None;
+    }
+    Some(host)
 }
 
 /// Whether `host` (in lower case) is the address `local` that the request came

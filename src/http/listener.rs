@@ -27,8 +27,6 @@ use super::tls::Certificate;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
-/// Who may use a Unix socket: its owner.
-const SOCKET_MODE: u32 = 0o600;
 
 /// Why a listener cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +66,15 @@ pub struct Listeners {
 
 impl Listeners {
     /// Binds every address of `listen`. TCP listeners speak TLS where `tls` is
-    /// given. A socket file that nobody listens on any more is replaced.
-    pub async fn bind(listen: &[Listen], tls: Option<&ServerTls>) -> Result<Listeners, BindError> {
+    /// given, Unix sockets have `socket_mode`. A socket file that nobody listens on any
+    /// more is replaced.
+    pub async fn bind(listen: &[Listen], tls: Option<&ServerTls>, socket_mode: u32) -> Result<Listeners, BindError> {
         let tls = read_certificate(tls)?;
         let mut sockets = Vec::with_capacity(listen.len());
         for listen in listen {
             let bound = match listen {
                 Listen::Tcp(address) => bind_tcp(*address).await,
-                Listen::Unix(path) => bind_unix(path).await,
+                Listen::Unix(path) => bind_unix(path, socket_mode).await,
             };
             let name = match listen {
                 Listen::Tcp(address) => address.to_string(),
@@ -199,8 +198,7 @@ async fn greet(
 }
 
 fn read_certificate(tls: Option<&ServerTls>) -> Result<Option<Certificate>, BindError> {
-    let read = |files: &ServerTls| Certificate::read(&files.cert_file, &files.key_file);
-    tls.map(read).transpose().map_err(BindError::Tls)
+    tls.map(Certificate::read).transpose().map_err(BindError::Tls)
 }
 
 fn take(handed: Handed) -> io::Result<(Socket, Listen)> {
@@ -236,7 +234,7 @@ async fn bind_tcp(address: std::net::SocketAddr) -> io::Result<(Socket, Listen)>
     Ok((Socket::Tcp(listener), Listen::Tcp(address)))
 }
 
-async fn bind_unix(path: &Path) -> io::Result<(Socket, Listen)> {
+async fn bind_unix(path: &Path, mode: u32) -> io::Result<(Socket, Listen)> {
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
@@ -249,9 +247,9 @@ async fn bind_unix(path: &Path) -> io::Result<(Socket, Listen)> {
     let socket = UnixSocket::new_stream()?;
     // On Linux the file takes over the mode that its socket has when it is bound,
     // so that at no moment others can connect. Elsewhere the second call does it.
-    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(SOCKET_MODE));
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode));
     socket.bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     let listener = socket.listen(BACKLOG)?;
     Ok((Socket::Unix(listener, Some(path.to_owned())), Listen::Unix(path.to_owned())))
 }
@@ -289,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_answered_within_limits_until_the_stop() {
         let any = Listen::Tcp("127.0.0.1:0".parse().expect("an address"));
-        let listeners = Listeners::bind(&[any], None).await.expect("bound");
+        let listeners = Listeners::bind(&[any], None, 0o600).await.expect("bound");
         let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
         assert_ne!(address.port(), 0);
         let (stop, shutdown) = watch::channel(false);
@@ -334,6 +332,27 @@ mod tests {
         assert_eq!(answer, "");
     }
 
+    /// A slow loris keeps its connections busy with a byte now and then.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_or_body_that_trickles_has_no_more_time_than_one_that_does_not_come() {
+        for (begin, limit) in [
+            ("GET / HTTP/1.1\r\nx: ", REQUEST_HEAD_TIMEOUT),
+            ("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n4;", crate::limits::REQUEST_BODY_TIMEOUT),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(1024);
+            let shared = Arc::new(Shared { service: service(), ids: RequestIds::new() });
+            let (_stop, shutdown) = watch::channel(false);
+            let served = tokio::spawn(connection::serve(ours, Link::Unix, shared, shutdown));
+            let begun = tokio::time::Instant::now();
+            theirs.write_all(begin.as_bytes()).await.expect("written");
+            while theirs.write_all(b"a").await.is_ok() && !served.is_finished() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            served.await.expect("ended");
+            assert!(begun.elapsed() <= limit + Duration::from_secs(2), "{begin}: {:?}", begun.elapsed());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_408_and_an_answer_not_taken_ends_the_connection() {
         let shared = Arc::new(Shared { service: service(), ids: RequestIds::new() });
@@ -350,16 +369,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unix_sockets_are_their_owners_and_replace_what_is_stale() {
+    async fn unix_sockets_have_their_mode_and_replace_what_is_stale() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("api.sock");
         let listen = [Listen::Unix(path.clone())];
         // What a killed process leaves behind.
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        let listeners = Listeners::bind(&listen, None).await.expect("bound over the stale file");
+        let listeners = Listeners::bind(&listen, None, 0o660).await.expect("bound over the stale file");
         let mode = std::fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, SOCKET_MODE);
-        let taken = Listeners::bind(&listen, None).await;
+        assert_eq!(mode & 0o777, 0o660);
+        let taken = Listeners::bind(&listen, None, 0o660).await;
         assert!(matches!(taken, Err(BindError::Address { error, .. }) if error.kind() == io::ErrorKind::AddrInUse));
 
         let (stop, shutdown) = watch::channel(false);
@@ -372,37 +391,55 @@ mod tests {
         assert!(!path.exists());
 
         std::fs::write(&path, "not a socket").expect("written");
-        assert!(Listeners::bind(&listen, None).await.is_err());
+        assert!(Listeners::bind(&listen, None, 0o660).await.is_err());
         assert!(path.exists());
     }
 
     /// Whether a caller that trusts `certificate` alone is answered.
     async fn is_shown(address: std::net::SocketAddr, certificate: &rcgen::Certificate) -> bool {
+        is_answered(address, certificate, None).await
+    }
+
+    /// The same of a caller that shows a certificate of its own.
+    async fn is_answered(
+        address: std::net::SocketAddr,
+        certificate: &rcgen::Certificate,
+        own: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>,
+    ) -> bool {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate.der().clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match own {
+            None => config.with_no_client_auth(),
+            Some(own) => {
+                let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+                config.with_client_auth_cert(vec![own.cert.der().clone()], key.into()).expect("a certificate")
+            }
+        };
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = TcpStream::connect(address).await.expect("connected");
         let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
-        let Ok(stream) = connector.connect(name, stream).await else { return false };
-        let answer = talk(stream, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
-        answer.starts_with("HTTP/1.1 200 ")
+        let Ok(mut stream) = connector.connect(name, stream).await else { return false };
+        // Who is refused for its certificate is told so behind the handshake.
+        let request = stream.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        let mut answer = String::new();
+        request.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.starts_with("HTTP/1.1 200 ")
     }
 
     #[tokio::test]
     async fn tls_shows_the_configured_certificate() {
         let folder = tempfile::tempdir().expect("a folder");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let files = ServerTls { cert_file: folder.path().join("cert.pem"), key_file: folder.path().join("key.pem") };
+        let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let files = ServerTls { cert_file, key_file, client_ca_file: None };
         std::fs::write(&files.cert_file, made.cert.pem()).expect("written");
         std::fs::write(&files.key_file, made.signing_key.serialize_pem()).expect("written");
         let any = [Listen::Tcp("127.0.0.1:0".parse().expect("an address"))];
-        let listeners = Listeners::bind(&any, Some(&files)).await.expect("bound");
+        let listeners = Listeners::bind(&any, Some(&files), 0o600).await.expect("bound");
         let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
         let certificate = listeners.certificate().expect("there is one");
         let (_stop, shutdown) = watch::channel(false);
@@ -412,15 +449,47 @@ mod tests {
         // Renewed, and asked for with a key that does not fit.
         let renewed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         std::fs::write(&files.cert_file, renewed.cert.pem()).expect("written");
-        assert!(certificate.renew(&files.cert_file, &files.key_file).is_err());
+        assert!(certificate.renew(&files).is_err());
         assert!(is_shown(address, &made.cert).await, "nothing changed");
         std::fs::write(&files.key_file, renewed.signing_key.serialize_pem()).expect("written");
-        certificate.renew(&files.cert_file, &files.key_file).expect("renewed")();
+        certificate.renew(&files).expect("renewed")();
         assert!(is_shown(address, &renewed.cert).await && !is_shown(address, &made.cert).await);
         served.abort();
 
         let missing = ServerTls { cert_file: folder.path().join("none.pem"), ..files };
-        assert!(matches!(Listeners::bind(&any, Some(&missing)).await, Err(BindError::Tls(_))));
+        assert!(matches!(Listeners::bind(&any, Some(&missing), 0o600).await, Err(BindError::Tls(_))));
+    }
+
+    #[tokio::test]
+    async fn callers_show_a_certificate_where_authorities_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let caller = rcgen::generate_simple_self_signed(["caller".to_owned()]).expect("a certificate");
+        let stranger = rcgen::generate_simple_self_signed(["caller".to_owned()]).expect("a certificate");
+        let [cert_file, key_file, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.path().join(name));
+        std::fs::write(&cert_file, made.cert.pem()).expect("written");
+        std::fs::write(&key_file, made.signing_key.serialize_pem()).expect("written");
+        std::fs::write(&ca, caller.cert.pem()).expect("written");
+        let files = ServerTls { cert_file, key_file, client_ca_file: Some(ca.clone()) };
+        let any = [Listen::Tcp("127.0.0.1:0".parse().expect("an address"))];
+        let listeners = Listeners::bind(&any, Some(&files), 0o600).await.expect("bound");
+        let Listen::Tcp(address) = listeners.addresses()[0] else { panic!("TCP was asked for") };
+        let certificate = listeners.certificate().expect("there is one");
+        let (_stop, shutdown) = watch::channel(false);
+        let served = tokio::spawn(listeners.serve(service(), shutdown));
+
+        assert!(is_answered(address, &made.cert, Some(&caller)).await);
+        assert!(!is_answered(address, &made.cert, None).await, "without one");
+        assert!(!is_answered(address, &made.cert, Some(&stranger)).await, "of nobody we know");
+        // A reload names other authorities, or a file that has none: nothing changes then.
+        std::fs::write(&ca, "nobody").expect("written");
+        assert!(certificate.renew(&files).is_err());
+        std::fs::write(&ca, stranger.cert.pem()).expect("written");
+        assert!(is_answered(address, &made.cert, Some(&caller)).await);
+        certificate.renew(&files).expect("renewed")();
+        assert!(is_answered(address, &made.cert, Some(&stranger)).await);
+        assert!(!is_answered(address, &made.cert, Some(&caller)).await);
+        served.abort();
     }
 
     #[tokio::test]

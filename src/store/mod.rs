@@ -22,6 +22,8 @@ mod check;
 pub mod command;
 mod count;
 mod declare;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hot;
 pub mod inspect;
 mod job;

@@ -26,6 +26,7 @@ mod sources;
 mod subscription_faults;
 mod subscriptions;
 mod trials;
+mod wire;
 
 use bytes::Bytes;
 use serde_json::{Value, json};

@@ -140,6 +140,26 @@ async fn retry_after_is_handed_on_unread() {
 }
 
 #[tokio::test]
+async fn what_an_answer_asks_to_be_kept_or_followed_is_not() {
+    let elsewhere = Receiver::answering(|_| OK.to_owned()).await;
+    let location = elsewhere.url();
+    let receiver = Receiver::answering(move |_| {
+        format!(
+            "HTTP/1.1 307 Look there\r\nlocation: {location}\r\nrefresh: 0; url={location}\r\nalt-svc: h2=\":1\"\r\n\
+                 set-cookie: a=b; Path=/\r\nstrict-transport-security: max-age=9\r\ncontent-length: 0\r\n\r\n"
+        )
+    })
+    .await;
+    let client = client();
+    for _ in 0..2 {
+        assert_eq!(status(Sending::to(&receiver.url()).by(&client).await), 307);
+    }
+    let [first, second] = &receiver.requests()[..] else { panic!("two requests") };
+    assert_eq!(first, second);
+    assert_eq!((receiver.connections(), elsewhere.connections()), (1, 0));
+}
+
+#[tokio::test]
 async fn an_endless_body_is_cut_and_the_status_counts() {
     for head in ["content-length: 99999999999", "transfer-encoding: chunked"] {
         let receiver = Receiver::scripted(move |mut peer| async move {
@@ -303,11 +323,46 @@ async fn a_host_that_does_not_let_in_is_given_up_after_connect_timeout() {
 async fn a_blocked_address_is_never_dialled_however_it_is_spelled() {
     let receiver = Receiver::answering(|_| OK.to_owned()).await;
     let port = receiver.address.port();
-    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1.",
+        "127.1",
+        "127.0.1",
+        "0x7f.1",
+        "0X7F.0x0.0X0.0x1",
+        "0x7f000001",
+        "2130706433",
+        "017700000001",
+        "0177.0.0.1",
+        "0177.0x0.1",
+        "%31%32%37.0.0.1",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "①②⑦.0.0.1",
+        "someone:else@127.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[::1]",
+        "[64:ff9b::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[::]",
+        "[fe80::1]",
+        "0.0.0.0",
+        "0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+    ] {
         let url = format!("http://{host}:{port}/");
         let failure = Sending::to(&url).by(&client_of(options(&[]))).await.expect_err(host);
         let (code, detail) = match host {
-            "localhost" => (FailureCode::Dns, "the host's name has no address that may be reached"),
+            name if name.eq_ignore_ascii_case("localhost") || name == "localhost." => {
+                (FailureCode::Dns, "the host's name has no address that may be reached")
+            }
             _ => (FailureCode::AddressBlocked, "the address may not be reached"),
         };
         assert_eq!((failure.code, failure.detail.as_str()), (code, detail), "{host}");

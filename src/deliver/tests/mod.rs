@@ -5,6 +5,7 @@
 mod http;
 mod oauth2;
 mod pooling;
+mod proxy;
 mod tls;
 
 use std::net::SocketAddr;
@@ -201,6 +202,7 @@ fn options(allowed: &[&str]) -> Options {
         keep_alive: Duration::from_secs(60),
         user_agent: "Posthaste/test".to_owned(),
         allow_networks: allowed.iter().map(network).collect(),
+        proxy: None,
     }
 }
 
