@@ -43,8 +43,6 @@ const MATRIX: &[(&str, &str, &str, About)] = &[
     ("GET", "/v1/backup", "admin", Everything),
     ("POST", "/v1/resume", "admin", Everything),
     ("GET", "/v1/audit", "admin", List),
-    ("GET", "/v1/backup", "admin", Everything),
-    ("POST", "/v1/resume", "admin", Everything),
     ("GET", "/v1/organizations", "read", List),
     ("GET", "/v1/organizations/{id}", "read", Thing),
     ("PUT", "/v1/organizations/{id}", "manage", NewThing),
