@@ -159,12 +159,11 @@ pub const LANE_UNSETTLED_MAX: usize = 1024;
 pub const LANE_HEADS_MAX: usize = 64;
 /// Lanes whose rows are read at the same time.
 pub const LOADS_AT_ONCE_MAX: usize = 16;
-/// Bytes of events held in memory that were read with their lanes' rows.
-pub const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Data of events that are read together with the heads of a backlog.
 pub const BACKLOG_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of freshly accepted events held in memory for delivery.
-pub const FRESH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of events held in memory because they were just accepted, and of those read
+/// with their lanes' rows; with a small cache of the store less.
+pub const EVENTS_HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What is encrypted anew in one commit after a change of keys, beside [`BULK_ROWS_MAX`].
 pub const RESEAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A file that holds an encryption key.

@@ -1,22 +1,29 @@
 //! Events kept in memory so that the next attempts need not read them: those just
-//! accepted ([`Fresh`]), and those read with the heads of a lane ([`Fetched`]). Bounded in bytes: the oldest go first, because those are the ones
-//! that wait on lanes that do not move.
+//! accepted ([`Fresh`]), and those read with the heads of a lane ([`Fetched`]). Bounded
+//! in bytes: the oldest go first, because those are the ones that wait on lanes that do
+//! not move.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::id::{EventId, Lane};
-use crate::limits::{FETCHED_BYTES_MAX, FRESH_BYTES_MAX};
+use crate::limits::EVENTS_HELD_BYTES_MAX;
 use crate::model::Event;
 
 /// What an event costs beside its data, roughly.
 const OVERHEAD_BYTES: usize = 512;
 
+/// What either kind may hold beside a cache of the store of so many bytes: who gives
+/// the cache little has little.
+pub(super) fn share_bytes(cache_bytes: u64) -> usize {
+    usize::try_from(cache_bytes / 4).map_or(EVENTS_HELD_BYTES_MAX, |share| share.min(EVENTS_HELD_BYTES_MAX))
+}
+
 /// See the file's beginning.
-#[derive(Default)]
 pub(super) struct Fresh {
     events: BTreeMap<EventId, (Arc<Event>, usize)>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 fn weight(event: &Event) -> usize {
@@ -24,11 +31,16 @@ fn weight(event: &Event) -> usize {
 }
 
 impl Fresh {
+    /// Holds at most so much.
+    pub(super) fn new(bytes_max: usize) -> Fresh {
+        Fresh { events: BTreeMap::new(), bytes: 0, bytes_max }
+    }
+
     /// Keeps an event that will be asked for `times` times.
     pub(super) fn put(&mut self, event: Arc<Event>, times: usize) {
         self.bytes += weight(&event);
         self.events.insert(event.id, (event, times));
-        while self.bytes > FRESH_BYTES_MAX
+        while self.bytes > self.bytes_max
             && let Some((_, (oldest, _))) = self.events.pop_first()
         {
             self.bytes -= weight(&oldest);
@@ -51,18 +63,23 @@ impl Fresh {
 /// The events that were last read for each lane. The next reading of a lane takes
 /// their place, so none stays that nobody asks for; bounded in bytes: what is beyond
 /// is read when it is attempted.
-#[derive(Default)]
 pub(super) struct Fetched {
     lanes: HashMap<Lane, HashMap<EventId, Arc<Event>>>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Fetched {
+    /// Holds at most so much.
+    pub(super) fn new(bytes_max: usize) -> Fetched {
+        Fetched { lanes: HashMap::new(), bytes: 0, bytes_max }
+    }
+
     /// Keeps what was read for a lane, and nothing that was read before.
     pub(super) fn put(&mut self, lane: Lane, events: Vec<Event>) {
         self.forget(lane);
         let bytes: usize = events.iter().map(weight).sum();
-        if !events.is_empty() && self.bytes + bytes <= FETCHED_BYTES_MAX {
+        if !events.is_empty() && self.bytes + bytes <= self.bytes_max {
             self.bytes += bytes;
             self.lanes.insert(lane, events.into_iter().map(|event| (event.id, Arc::new(event))).collect());
         }
@@ -107,7 +124,7 @@ mod tests {
         let mut minter = Minter::after(None);
         let ids: Vec<EventId> = (0..3).map(|at| minter.mint(Timestamp::from_millis(at), 0)).collect();
         let read = |id: EventId, bytes| Arc::unwrap_or_clone(event(id, bytes));
-        let mut fetched = Fetched::default();
+        let mut fetched = Fetched::new(1 << 20);
         fetched.put(Lane(1), vec![read(ids[0], 10), read(ids[1], 10)]);
         fetched.put(Lane(2), vec![read(ids[0], 10)]);
         assert!(fetched.take(Lane(1), ids[0]).is_some());
@@ -115,7 +132,7 @@ mod tests {
         assert!(fetched.take(Lane(2), ids[0]).is_some(), "lanes do not share");
         fetched.put(Lane(1), vec![read(ids[2], 10)]);
         assert!(fetched.take(Lane(1), ids[1]).is_none());
-        fetched.put(Lane(2), vec![read(ids[0], FETCHED_BYTES_MAX)]);
+        fetched.put(Lane(2), vec![read(ids[0], 1 << 20)]);
         assert!(fetched.take(Lane(2), ids[0]).is_none(), "there is no room");
         fetched.forget(Lane(1));
         assert_eq!((fetched.bytes, fetched.lanes.len()), (0, 0));
@@ -124,16 +141,16 @@ mod tests {
     #[test]
     fn the_oldest_go_when_there_are_too_many_bytes() {
         let mut minter = Minter::after(None);
-        let mut fresh = Fresh::default();
+        let mut fresh = Fresh::new(1 << 20);
         let ids: Vec<EventId> = (0..3).map(|at| minter.mint(Timestamp::from_millis(at), 0)).collect();
         for id in &ids {
-            fresh.put(event(*id, FRESH_BYTES_MAX / 2 - OVERHEAD_BYTES), 2);
+            fresh.put(event(*id, (1 << 20) / 2 - OVERHEAD_BYTES), 2);
         }
         assert!(fresh.take(ids[0]).is_none());
         assert!(fresh.take(ids[1]).is_some());
         assert!(fresh.take(ids[1]).is_some());
         assert!(fresh.take(ids[1]).is_none(), "asked for as often as there are lanes");
         assert!(fresh.take(ids[2]).is_some());
-        assert_eq!(fresh.bytes, FRESH_BYTES_MAX / 2);
+        assert_eq!(fresh.bytes, (1 << 20) / 2);
     }
 }

@@ -34,7 +34,7 @@ use crate::store::query::{Backlog, ReadError};
 use crate::store::{Notice, Settle, Store};
 use crate::time::{Clock, Timestamp};
 
-use fresh::{Fetched, Fresh};
+use fresh::{Fetched, Fresh, share_bytes};
 use news::FailureNews;
 pub use pulse::Pulse;
 
@@ -118,6 +118,7 @@ impl Engine {
         let notify = clock_set.clone();
         clock.on_set(move || notify.notify_one());
         let (pulse, pulses) = Pulse::new();
+        let held_bytes_max = share_bytes(config.current().storage.cache_bytes);
         let capacity = Capacity { concurrency_total: config.current().delivery.concurrency_total };
         Engine {
             store,
@@ -128,8 +129,8 @@ impl Engine {
             metrics,
             random,
             scheduler: Scheduler::new(capacity),
-            fresh: Fresh::default(),
-            fetched: Fetched::default(),
+            fresh: Fresh::new(held_bytes_max),
+            fetched: Fetched::new(held_bytes_max),
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE_MAX)),
             news: FailureNews::default(),
             work: JoinSet::new(),
