@@ -94,6 +94,8 @@ pub const FAULTS_TOLD_MAX: usize = 100;
 pub const BACKUP_PART_BYTES: usize = 256 * 1024;
 /// A key or a value in a backup.
 pub const BACKUP_ROW_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Memory for pages of the store by which a backup is proved.
+pub const PROOF_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How long one backup may take: while it is read, the file's pages are not used again.
 pub const BACKUP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How often a backup that waits for its reader looks whether the store needs the room,

@@ -12,8 +12,11 @@ use super::client::{Client, ClientArgs};
 use super::serve::ConfigFile;
 use super::terminal::Progress;
 use super::{Failure, on_runtime, output};
+use crate::limits::PROOF_CACHE_BYTES;
 use crate::store::backup::{Counted, Passing, Summary, verify};
+use crate::store::inspect::Report;
 use crate::store::offline;
+use crate::store::restore::prove;
 use crate::time::Clock;
 
 const EXAMPLE: &str = "Example:
@@ -21,7 +24,8 @@ const EXAMPLE: &str = "Example:
 
 It is of everything that the daemon had answered when it began, while it works on,
 and needs a key with the role admin for all organizations. It holds what the store
-holds, secrets too: keep it as you keep the store. --offline backs up the store of a
+holds, secrets too: keep it as you keep the store. It is opened once as a restore would,
+beside its place, which takes as much room again. --offline backs up the store of a
 daemon that is stopped.";
 
 /// Write everything the daemon holds to a file
@@ -38,6 +42,9 @@ pub(super) struct Args {
     offline: bool,
     #[command(flatten)]
     config: ConfigFile,
+    /// Prove only that it is whole, not that it opens: for want of room
+    #[arg(long)]
+    unopened: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -52,12 +59,23 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     if args.output == Path::new("-") {
         return source.write_to(std::io::stdout().lock());
     }
-    let summary = to_file(&source, &args.output)?;
+    let (summary, report) = to_file(&source, &args.output, args.unopened)?;
     output::print(&if args.json {
-        as_json(&args.output, &summary).to_string()
+        let mut shown = as_json(&args.output, &summary);
+        shown["faults"] = json!(report.as_ref().map(|report| report.faults_total));
+        shown.to_string()
     } else {
         format!("{}: {}", args.output.display(), as_text(&summary))
-    })
+    })?;
+    match report {
+        Some(report) if report.faults_total > 0 => Err(Failure::failed(format!(
+            "{} is whole, and of its rows {} contradict each other: stop the daemon and see what `posthaste check-store` \
+             says",
+            args.output.display(),
+            report.faults_total
+        ))),
+        _ => Ok(()),
+    }
 }
 
 enum Source {
@@ -92,15 +110,19 @@ impl Source {
     }
 }
 
-/// Writes beside `path`, syncs, reads again what is there, and only then gives it its name.
-fn to_file(source: &Source, path: &Path) -> Result<Summary, Failure> {
+/// Writes beside `path`, syncs, opens what is there as a restore would, and only then
+/// gives it its name. Answers what was looked at, unless it stays `unopened`.
+fn to_file(source: &Source, path: &Path, unopened: bool) -> Result<(Summary, Option<Report>), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", path.display()));
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}.unfinished", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    let mut options = OpenOptions::new();
+    let beside = |what: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.{what}", std::process::id()));
+        PathBuf::from(name)
+    };
     // Made anew, so that nobody else has it open, nor may read it.
-    let file = options.write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
+    let make = |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let unfinished = beside("unfinished");
+    let file = make(&unfinished).map_err(failed)?;
     let made = (|| {
         source.write_to(&file)?;
         file.sync_all().map_err(failed)?;
@@ -108,14 +130,27 @@ fn to_file(source: &Source, path: &Path) -> Result<Summary, Failure> {
         let total = written.metadata().ok().map(|file| file.len());
         let progress = RefCell::new(Progress::new("proof"));
         let tell = |done| progress.borrow_mut().bytes(done, total);
-        verify(BufReader::new(Counted::new(written, &tell)))
-            .map_err(|error| Failure::failed(format!("what was written: {error}")))
+        if unopened {
+            let verified = verify(BufReader::new(Counted::new(written, &tell)));
+            return verified
+                .map(|summary| (summary, None))
+                .map_err(|error| Failure::failed(format!("what was written: {error}")));
+        }
+        // It has no name, so that nothing is left of it however this ends.
+        let scratch = beside("proof");
+        let file = make(&scratch).and_then(|file| fs::remove_file(&scratch).map(|()| file)).map_err(failed)?;
+        let proved = prove(&unfinished, file, PROOF_CACHE_BYTES, &tell);
+        proved.map(|(summary, report)| (summary, Some(report))).map_err(|error| {
+            Failure::failed(format!(
+                "the backup cannot be proved: {error}; that takes as much room again, and none with --unopened"
+            ))
+        })
     })();
-    let summary = made.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    let proved = made.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     fs::rename(&unfinished, path).map_err(failed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(summary)
+    Ok(proved)
 }
 
 /// What a backup holds, in a few words.

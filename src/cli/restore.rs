@@ -60,10 +60,10 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         RestoreError::Faults(report) => {
             let faults: Vec<String> = report.faults.iter().map(|fault| format!("\n{fault}")).collect();
             let what = "restore an older backup, or this one with --accept-faults";
-            Failure::failed(format!("{error}: {what}{}", faults.concat()))
+            Failure::failed(format!("{error}; nothing was restored: {what}{}", faults.concat()))
         }
         RestoreError::Open(open) => Failure::of_store(open),
-        _ => Failure::failed(error.to_string()),
+        _ => Failure::failed(format!("{error}; nothing was restored")),
     })?;
     if args.json {
         let mut shown = backup::as_json(&args.from, &summary);

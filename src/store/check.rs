@@ -19,7 +19,7 @@ use super::tables;
 /// each lane is known to have pending is what it has.
 pub(super) fn check(store: &Store) {
     let database = store.shared.database().unwrap();
-    let report = inspect(&database, &store.shared.keyring()).unwrap();
+    let report = inspect(&database, Some(&store.shared.keyring())).unwrap();
     assert_eq!(report.faults, Vec::new(), "{} faults", report.faults_total);
     let transaction = database.begin_read().unwrap();
     let events = transaction.open_table(tables::EVENT).unwrap();

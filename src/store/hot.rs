@@ -264,7 +264,24 @@ pub(super) struct Standing {
     pub(super) head: Option<Head>,
 }
 
-/// Reads where the delivery `id` stands, given the lanes of its event. None: its
+/// Every lane that an event has a delivery on, in order: those it matched, and those it
+/// was replayed to.
+pub(super) fn lanes_of(
+    event: EventId,
+    matched: &[u32],
+    outcome: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+) -> Result<Vec<u32>, StoreError> {
+    let mut lanes = matched.to_vec();
+    let (first, last) = outcome_bounds(event);
+    for row in outcome.range::<&[u8; 16]>(&first..=&last)? {
+        lanes.push(DeliveryId::from_key(*row?.0.value()).lane().0);
+    }
+    lanes.sort_unstable();
+    lanes.dedup();
+    Ok(lanes)
+}
+
+/// Reads where the delivery `id` stands, given the lanes that its event matched. None: its
 /// event has no such delivery.
 ///
 /// **The records prove the index**: where a pending row stands follows from the

@@ -10,14 +10,8 @@ use crate::time::Timestamp;
 
 use super::backup::{self, WriteBackupError};
 use super::inspect::{Fault, Report, inspect};
-use super::open::{OpenError, check_sums, guarded, refuse_newer};
+use super::open::{OpenError, builder, check_sums, guarded, refuse_newer};
 use super::{FILE_NAME, StoreError, schema};
-
-pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
-    builder
-}
 
 /// Opens the store of a folder, which nobody else has open.
 fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenError> {
@@ -39,7 +33,7 @@ pub fn check(folder: &Path, cache_bytes: u64, keyring: &Keyring) -> Result<Repor
             return Err(OpenError::Damaged(file, "it holds no store".to_owned()));
         }
         let are_sums_right = check_sums(&mut database)?;
-        let mut report = inspect(&database, keyring)?;
+        let mut report = inspect(&database, Some(keyring))?;
         if !are_sums_right {
             report.found(Fault::Sums);
         }

@@ -122,6 +122,13 @@ pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// What opens a database with so much memory for its pages.
+pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+    builder
+}
+
 /// Opens the database for the first time in this process.
 ///
 /// redb checks the sums of all pages after a crash. Where the process ended by a

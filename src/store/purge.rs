@@ -13,13 +13,13 @@ use std::time::Duration;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use crate::config::Retention;
-use crate::id::{DeliveryId, EventId, Lane};
+use crate::id::{EventId, Lane};
 use crate::limits::{BULK_ROWS_MAX, IDEMPOTENCY_WINDOW, PAGE_SCAN_MAX};
 use crate::model::TerminalState;
 use crate::time::Timestamp;
 
 use super::count::BytesChange;
-use super::hot::{Hot, standing};
+use super::hot::{Hot, lanes_of, standing};
 use super::records::{OutcomeState, decode_event_summary};
 use super::tables::*;
 use super::{StoreError, passed_over, schema, settings};
@@ -249,11 +249,8 @@ fn next_event(
 
 /// The fate of an event, given its row. `looks` grows by the deliveries looked at.
 fn fate(hot: &Hot<'_>, event: EventId, row: &[u8], looks: &mut usize) -> Result<Fate, StoreError> {
-    let mut lanes = decode_event_summary(row)?.lanes;
-    let (first, last) = outcome_bounds(event);
-    for row in hot.outcome.range::<&[u8; 16]>(&first..=&last)? {
-        lanes.push(DeliveryId::from_key(*row?.0.value()).lane().0);
-    }
+    let matched = decode_event_summary(row)?.lanes;
+    let lanes = lanes_of(event, &matched, &hot.outcome)?;
     if lanes.is_empty() {
         return Ok(Fate::Unmatched);
     }
@@ -262,7 +259,7 @@ fn fate(hot: &Hot<'_>, event: EventId, row: &[u8], looks: &mut usize) -> Result<
     let mut opened_at = event.accepted_at();
     for lane in &lanes {
         let id = event.delivery(Lane(*lane));
-        let Some(standing) = standing(id, &lanes, &hot.pending, &hot.outcome, &hot.attempt)? else { continue };
+        let Some(standing) = standing(id, &matched, &hot.pending, &hot.outcome, &hot.attempt)? else { continue };
         match standing.outcome {
             Some(outcome) => match outcome.state {
                 OutcomeState::Reopened { .. } => return Ok(Fate::Pending),

@@ -10,7 +10,7 @@ use crate::pattern::Pattern;
 use crate::seal::Keyring;
 use crate::time::Timestamp;
 
-use super::hot::{Standing, standing};
+use super::hot::{Standing, lanes_of, standing};
 use super::query::*;
 use super::records::{OutcomeState, decode_attempt, decode_event, decode_event_summary, decode_pending};
 use super::tables::*;
@@ -38,19 +38,6 @@ impl Tables {
     fn delivery(&self, id: DeliveryId, lanes: &[u32]) -> Result<Option<Delivery>, StoreError> {
         let standing = standing(id, lanes, &self.pending, &self.outcome, &self.attempt)?;
         Ok(standing.map(|standing| show(id, &standing)))
-    }
-
-    /// Every lane that the event has a delivery on: those it matched and those it
-    /// was replayed to.
-    fn lanes_of(&self, event: EventId, matched: &[u32]) -> Result<Vec<u32>, StoreError> {
-        let mut lanes = matched.to_vec();
-        let (first, last) = outcome_bounds(event);
-        for row in self.outcome.range::<&[u8; 16]>(&first..=&last)? {
-            lanes.push(DeliveryId::from_key(*row?.0.value()).lane().0);
-        }
-        lanes.sort_unstable();
-        lanes.dedup();
-        Ok(lanes)
     }
 }
 
@@ -100,7 +87,7 @@ pub(super) fn event(database: &Database, id: EventId) -> Result<Option<EventDeta
     let Some(row) = tables.event.get(&id.to_key())? else { return Ok(None) };
     let (event, matched) = decode_event(id, row.value())?;
     let mut deliveries = Vec::new();
-    for lane in tables.lanes_of(id, &matched)? {
+    for lane in lanes_of(id, &matched, &tables.outcome)? {
         let delivery = id.delivery(Lane(lane));
         deliveries.extend(passed_over(tables.delivery(delivery, &matched), delivery)?.flatten());
     }
@@ -216,7 +203,7 @@ pub(super) fn deliveries(
         {
             let lanes = match query.lane {
                 Some(lane) => vec![lane.0],
-                None => tables.lanes_of(event, &summary.lanes)?,
+                None => lanes_of(event, &summary.lanes, &tables.outcome)?,
             };
             for lane in lanes.into_iter().rev() {
                 let id = event.delivery(Lane(lane));

@@ -15,8 +15,7 @@ use crate::time::Timestamp;
 
 use super::backup::{self, Counted, Entry, ReadBackupError, Reader, Summary};
 use super::inspect::{Report, inspect};
-use super::offline::builder;
-use super::open::OpenError;
+use super::open::{OpenError, builder};
 use super::tables::{Visitor, each};
 use super::{FILE_NAME, StoreError, make_folder, schema};
 
@@ -33,16 +32,16 @@ pub enum RestoreError {
     #[error("another restore writes {0}")]
     UnderWay(PathBuf),
     /// What is to be restored is no whole backup.
-    #[error("{0}: {1}; nothing was restored")]
+    #[error("{0}: {1}")]
     Backup(PathBuf, ReadBackupError),
     /// It names a table that this program does not know.
-    #[error("the backup has a table {0:?} that this program does not know; nothing was restored")]
+    #[error("the backup has a table {0:?} that this program does not know")]
     UnknownTable(String),
     /// Its index and its records disagree.
-    #[error("the backup is whole, and {} of its rows contradict each other; nothing was restored", .0.faults_total)]
+    #[error("the backup is whole, and {} of its rows contradict each other", .0.faults_total)]
     Faults(Report),
     /// The folder or the new file cannot be written.
-    #[error("{0} cannot be written: {1}; nothing was restored")]
+    #[error("{0} cannot be written: {1}")]
     Io(PathBuf, io::Error),
     /// The new database cannot be opened or written.
     #[error(transparent)]
@@ -83,13 +82,27 @@ pub fn restore(restore: &Restore<'_>) -> Result<(Summary, Report), RestoreError>
     make_folder(restore.folder)?;
     let site = Site::take(restore.folder)?;
     let file = site.file().map_err(|error| RestoreError::Io(site.unfinished.clone(), error))?;
-    let (summary, report) =
-        build(restore, file, &site.unfinished, BufReader::new(Counted::new(input, restore.on_read)))?;
+    let place = Place { file, path: &site.unfinished, cache_bytes: restore.cache_bytes };
+    let input = BufReader::new(Counted::new(input, restore.on_read));
+    let (summary, report) = build(restore.from, place, input, restore.held_since, Some(restore.keyring))?;
     if report.faults_total > 0 && !restore.accepts_faults {
         return Err(RestoreError::Faults(report));
     }
     site.finish()?;
     Ok((summary, report))
+}
+
+/// Proves that a backup is a store, by making one of it in `scratch`: a new file, read
+/// and written, that nobody needs afterwards. What is encrypted stays so.
+pub fn prove(
+    from: &Path,
+    scratch: File,
+    cache_bytes: u64,
+    on_read: &dyn Fn(u64),
+) -> Result<(Summary, Report), RestoreError> {
+    let input = File::open(from).map_err(|error| RestoreError::Backup(from.to_owned(), ReadBackupError::Io(error)))?;
+    let place = Place { file: scratch, path: from, cache_bytes };
+    build(from, place, BufReader::new(Counted::new(input, on_read)), None, None)
 }
 
 /// The folder, while a store is made in it: its lock keeps other restores out. What
@@ -151,10 +164,25 @@ impl Drop for Site {
     }
 }
 
+/// Where a store is made.
+struct Place<'a> {
+    file: File,
+    /// As errors name it.
+    path: &'a Path,
+    cache_bytes: u64,
+}
+
 /// Fills the new file, and holds its index against its records.
-fn build(restore: &Restore<'_>, file: File, path: &Path, input: impl Read) -> Result<(Summary, Report), RestoreError> {
-    let refused = |error| RestoreError::Backup(restore.from.to_owned(), error);
-    let database = builder(restore.cache_bytes).create_file(file).map_err(|error| OpenError::of(path, error))?;
+fn build(
+    from: &Path,
+    place: Place<'_>,
+    input: impl Read,
+    held_since: Option<Timestamp>,
+    keyring: Option<&Keyring>,
+) -> Result<(Summary, Report), RestoreError> {
+    let refused = |error| RestoreError::Backup(from.to_owned(), error);
+    let created = builder(place.cache_bytes).create_file(place.file);
+    let database = created.map_err(|error| OpenError::of(place.path, error))?;
     let mut load = Load { database: &database, reader: Reader::new(input).map_err(refused)?, next: None, refused };
     load.advance()?;
     while let Some(entry) = load.next.take() {
@@ -168,9 +196,9 @@ fn build(restore: &Restore<'_>, file: File, path: &Path, input: impl Read) -> Re
     let taken_at = load.reader.taken_at();
     let summary = load.reader.into_summary();
     let transaction = schema::begin(&database)?;
-    schema::begin_anew(&transaction, taken_at, restore.held_since)?;
+    schema::begin_anew(&transaction, taken_at, held_since)?;
     transaction.commit().map_err(StoreError::from)?;
-    let report = inspect(&database, restore.keyring)?;
+    let report = inspect(&database, keyring)?;
     Ok((summary, report))
 }
 

@@ -25,7 +25,7 @@ use super::query::ReadError;
 use super::queue::Queue;
 use super::space::Ballast;
 use super::writer::Command;
-use super::{FILE_NAME, OpenError, Options, Settle, StoreError, passed_over, records, schema, settings, tables};
+use super::{FILE_NAME, OpenError, Options, Settle, StoreError, open, passed_over, records, schema, settings, tables};
 
 /// A key, or none: in clear.
 pub(super) type SealedUnder = Option<KeyId>;
@@ -148,9 +148,7 @@ impl Shared {
 
     pub(super) fn builder(&self) -> redb::Builder {
         let cache_bytes = self.options.read().unwrap_or_else(PoisonError::into_inner).cache_bytes;
-        let mut builder = Database::builder();
-        builder.set_cache_size(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
-        builder
+        open::builder(cache_bytes)
     }
 
     pub(super) fn create(&self, builder: &redb::Builder) -> Result<Database, OpenError> {

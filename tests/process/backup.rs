@@ -100,6 +100,48 @@ async fn a_daemon_is_backed_up_under_load_and_goes_on_elsewhere() {
     assert_eq!(command(&["resume", "--url", &daemon.url()]).await.1.trim(), "nothing was held");
 }
 
+/// Where every request counts on those before it, a restore must not change their
+/// order: neither what waited for a retry, nor what is published while all are held.
+#[tokio::test]
+async fn what_keeps_its_order_keeps_it_over_a_restore_and_a_hold() {
+    const BEFORE: usize = 20;
+    const AFTER: usize = 10;
+    let (old, new) = (Home::new(), Home::new());
+    let mut receiver = Receiver::plain(|_, number| Reply::status(if number == 0 { 503 } else { 200 })).await;
+    let mut daemon = Daemon::start(&old.quiet(&old.configure(QUICK))).await;
+    // The first fails and is retried late, so that nothing is delivered before the backup.
+    let delivery = json!({"ordering": "fifo", "retry": {"first": "1h", "max_delay": "1h"}});
+    let ordered = json!({"url": receiver.url, "events": ["*"], "delivery": delivery});
+    let made = daemon.post("/v1/subscriptions", &ordered).await.expect(201);
+    let publish = async |daemon: &Daemon, numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            daemon.post("/v1/events", &json!({"type": "door.opened", "data": number})).await.expect(202);
+        }
+    };
+    publish(&daemon, 0..BEFORE).await;
+    assert_eq!(receiver.next().await.json()["data"], 0);
+    let id = made["id"].as_str().expect("an id");
+    daemon.until("/v1/deliveries", |page| page.to_string().contains("\"attempts\":1")).await;
+    daemon.stop().await;
+    let file = old.path("backup");
+    let config = shown(&old.configure(QUICK)).to_owned();
+    assert_eq!(command(&["backup", shown(&file), "--offline", "--config", &config]).await.0, Some(0));
+    let config = new.quiet(&new.configure(QUICK));
+    assert_eq!(command(&["restore", shown(&file), "--config", shown(&config)]).await.0, Some(0));
+
+    let daemon = Daemon::start(&config).await;
+    publish(&daemon, BEFORE..BEFORE + AFTER).await;
+    assert_eq!(command(&["resume", "--url", &daemon.url()]).await.0, Some(0));
+    assert_eq!(receiver.total(), 1, "the first is due in an hour, and all others wait for it");
+    let first = daemon.get(&format!("/v1/subscriptions/{id}/deliveries?state=pending")).await.expect(200);
+    let first = first["data"].as_array().expect("a page").iter().find(|it| it["attempts"] == 1).expect("the first");
+    let path = format!("/v1/deliveries/{}/cancel", first["id"].as_str().expect("an id"));
+    daemon.post(&path, &Value::Null).await.expect(200);
+    for number in 1..BEFORE + AFTER {
+        assert_eq!(receiver.next().await.json()["data"], number);
+    }
+}
+
 #[tokio::test]
 async fn a_stopped_daemon_is_backed_up_offline_and_restored_without_a_hold() {
     let (old, new) = (Home::new(), Home::new());

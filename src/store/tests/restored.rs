@@ -7,7 +7,7 @@ use redb::TableHandle;
 
 use super::*;
 use crate::store::backup::{Passing, ReadBackupError, verify};
-use crate::store::restore::{Restore, RestoreError, restore};
+use crate::store::restore::{Restore, RestoreError, prove, restore};
 use crate::store::{inspect, offline};
 
 /// All parts of a backup; none where it was broken off.
@@ -190,8 +190,40 @@ async fn a_backup_of_a_faulty_store_is_restored_only_where_that_is_wanted() {
         on_read: &|_| {},
     };
     assert_eq!(restore(&as_it_is).unwrap().1, report);
+    assert_eq!(prove(&from, tempfile::tempfile().unwrap(), 1 << 20, &|_| {}).unwrap().1, report);
     assert_eq!(offline::check(&other, 1 << 20, &Keyring::default()).unwrap(), report);
     world.go_on_in(other, 9);
+}
+
+/// Who takes a backup need not have the key of what is encrypted in it.
+#[tokio::test]
+async fn a_backup_is_proved_without_the_key() {
+    let (mut world, lane) = furnished().await;
+    let lost = world.publish(event("1")).await.id.delivery(lane);
+    world.options.keyring = sealed::keys(&[1], &[]);
+    world.restart();
+    let whole = taken(&world.store).await.unwrap();
+    let from = world.folder.path().join("backup");
+    let proved = |backup: &[u8]| {
+        std::fs::write(&from, backup).unwrap();
+        prove(&from, tempfile::tempfile().unwrap(), 1 << 20, &|_| {})
+    };
+    let (summary, report) = proved(&whole).unwrap();
+    assert_eq!((report.faults_total, summary.bytes), (0, whole.len() as u64), "{:?}", report.faults);
+    let Err(RestoreError::Faults(report)) = world.restored(&whole, "other", None) else { panic!("no key is there") };
+    assert!(report.faults.iter().all(|fault| matches!(fault, inspect::Fault::NoKey(..))), "{:?}", report.faults);
+
+    let cut = proved(&whole[..whole.len() - 1]).unwrap_err();
+    assert!(matches!(cut, RestoreError::Backup(_, ReadBackupError::CutShort(_))), "{cut}");
+    {
+        let database = world.store.shared.database().unwrap();
+        let transaction = database.begin_write().unwrap();
+        let key = tables::pending_key(lane, (lost.event().accepted_at(), lost.event()));
+        transaction.open_table(tables::PENDING).unwrap().remove(&key).unwrap();
+        transaction.commit().unwrap();
+    }
+    let contradicting = taken(&world.store).await.unwrap();
+    assert!(proved(&contradicting).unwrap().1.faults.contains(&inspect::Fault::Lost(lost)));
 }
 
 /// What waits is held after a restore until somebody says otherwise, over restarts and

@@ -19,7 +19,7 @@ fn key(byte: u8) -> Key {
     Key::new(Zeroizing::new([byte; 32]))
 }
 
-fn keys(current: &[u8], previous: &[u8]) -> Arc<Keyring> {
+pub(super) fn keys(current: &[u8], previous: &[u8]) -> Arc<Keyring> {
     let current = current.first().map(|byte| key(*byte));
     Arc::new(Keyring::new(current, previous.iter().map(|byte| key(*byte)).collect()))
 }
