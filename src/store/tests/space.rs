@@ -199,3 +199,29 @@ async fn an_organization_is_not_made_over_another_ones_events() {
     world.settled_down().await;
     assert!(matches!(world.store.change("test", put(false, false)).await, Ok(Changed::Created)));
 }
+
+/// Whoever reads, a backup too, is not disturbed: the file is made smaller another time.
+#[tokio::test]
+async fn a_file_is_not_made_smaller_while_somebody_reads_it() {
+    let mut world = World::new();
+    let large = format!("\"{}\"", "x".repeat(200_000));
+    for _ in 0..20 {
+        world.publish(event(&large)).await;
+    }
+    world.pass(100 * DAY);
+    while world.store.totals().events > 0 {
+        world.settled_down().await;
+    }
+    let before = world.store.totals().file_bytes;
+    let reader = world.store.shared.database().unwrap();
+    assert!(!world.store.shared.shrink().unwrap());
+    assert_eq!(world.store.totals().file_bytes, before);
+    drop(reader);
+    // The writer looks at the database too, now and then.
+    while !world.store.shared.shrink().unwrap() {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.store.totals().file_bytes < before / 4, "{} of {before}", world.store.totals().file_bytes);
+    world.publish(event("1")).await;
+    check(&world.store);
+}
