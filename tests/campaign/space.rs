@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, Home, binary, text};
@@ -108,6 +109,38 @@ async fn a_full_disk_refuses_and_drains_and_recovers() {
     drained(&daemon).await;
     assert_eq!(daemon.stop().await.code(), Some(0));
     eprintln!("a full disk: {} events accepted, lost: 0", ids.len());
+}
+
+/// A quota is full before the disk is: what was accepted is delivered nevertheless, and
+/// a larger one holds from the reload on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_quota_refuses_and_drains_and_is_raised_without_a_restart() {
+    let home = Home::new();
+    let mut receiver = Receiver::plain(|_, _| Reply::status(200)).await;
+    let quota = |bytes: &str| {
+        let config = home.quiet(&home.configure(""));
+        let text = std::fs::read_to_string(&config).unwrap();
+        let quota = format!("[storage]\nmax_bytes = \"{bytes}\"\n");
+        std::fs::write(&config, text.replace("[storage]\n", &quota)).unwrap();
+        config
+    };
+    let daemon = Daemon::start(&quota("2 MiB")).await;
+    let subscription = held(&daemon, &receiver).await;
+    let mut ids = HashSet::new();
+    publish_until_full(&daemon, &mut ids).await;
+    assert!(ids.len() > 50, "{}", ids.len());
+    daemon.kill().await;
+    let mut daemon = Daemon::start(&quota("2 MiB")).await;
+    publish(&daemon, "1").await.refused(507, "storage_full");
+    release(&daemon, &subscription).await;
+    drained(&daemon).await;
+    arrive(&ids, &mut receiver).await;
+    publish(&daemon, "1").await.refused(507, "storage_full");
+    quota("64 MiB");
+    daemon.signal(Signal::HUP);
+    within("room", async { while daemon.get("/readyz").await.status != 200 {} }).await;
+    publish(&daemon, "1").await.expect(202);
+    assert_eq!(daemon.stop().await.code(), Some(0));
 }
 
 /// Without a byte left no store can be made, which is said.
