@@ -5,11 +5,14 @@
 //!
 //! - `receiver`: the code for Rust, as the document shows it.
 //! - `language`: how code of the others is run.
+//! - `api`, `configuration`: documents that are made, not written.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
+mod configuration;
 mod language;
 #[allow(clippy::disallowed_methods, unreachable_pub)]
 mod receiver;
@@ -225,4 +228,33 @@ fn the_request_that_is_shown_is_rightly_signed() {
     let key = posthaste::sign::StandardKey::read(&posthaste::secret::Secret::new(secret.to_owned())).unwrap();
     let signature = key.sign(header("webhook-id"), header("webhook-timestamp").parse().unwrap(), body.as_bytes());
     assert_eq!(signature, header("webhook-signature"));
+}
+
+/// The documents that are made from something else, and what they should say.
+async fn made() -> [(&'static str, String); 2] {
+    [("docs/configuration.md", configuration::document()), ("docs/api.md", api::document().await)]
+}
+
+fn path_of(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[tokio::test]
+async fn documents_that_are_made_say_what_they_are_made_from() {
+    for (name, text) in made().await {
+        let stands = std::fs::read_to_string(path_of(name)).unwrap_or_default();
+        let first = stands.lines().zip(text.lines()).find(|(stands, made)| stands != made);
+        assert!(
+            stands == text,
+            "{name} is out of date, first in {first:?}; run: cargo test --test documents write -- --ignored"
+        );
+    }
+}
+
+#[tokio::test]
+#[ignore = "writes the documents that are made"]
+async fn write() {
+    for (name, text) in made().await {
+        std::fs::write(path_of(name), text).unwrap();
+    }
 }
