@@ -23,7 +23,7 @@ mod restart;
 pub(crate) use load::parse;
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 pub use read::parse_size;
-pub use restart::{AT_START, needing_restart};
+pub use restart::{AT_START, Differs, needing_restart};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -2,9 +2,12 @@
 
 use super::Config;
 
+/// Whether two configurations differ in a setting.
+pub type Differs = fn(&Config, &Config) -> bool;
+
 /// Each with how two configurations differ in it. A table's name stands for whether
 /// there is any of its settings. `docs/configuration.md` says it of each setting.
-pub const AT_START: &[(&str, fn(&Config, &Config) -> bool)] = &[
+pub const AT_START: &[(&str, Differs)] = &[
     ("service.listen", |before, after| before.service.listen != after.service.listen),
     ("service.metrics_listen", |before, after| before.service.metrics_listen != after.service.metrics_listen),
     ("service.socket_mode", |before, after| before.service.socket_mode != after.service.socket_mode),
@@ -44,7 +47,7 @@ mod tests {
             ("POSTHASTE_STORAGE_CACHE_BYTES", "8 MiB", Some("storage.cache_bytes")),
             ("POSTHASTE_LOG_FORMAT", "json", Some("log.format")),
             ("POSTHASTE_LOG_LEVEL", "debug", Some("log.level")),
-            ("POSTHASTE_DELIVERY_TIMEOUT", "3s", None),
+            ("POSTHASTE_DELIVERY_TIMEOUT", "20s", None),
             ("POSTHASTE_STORAGE_MAX_BYTES", "1 GiB", None),
         ] {
             assert_eq!(told(variable, value), needs.into_iter().collect::<Vec<&str>>(), "{variable}");

@@ -258,3 +258,50 @@ async fn write() {
         std::fs::write(path_of(name), text).unwrap();
     }
 }
+
+/// Every Markdown file that readers are led to.
+fn written() -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["", "docs", "docs/dialects"] {
+        let entries = std::fs::read_dir(path_of(folder)).unwrap().map(|entry| entry.unwrap().path());
+        found.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    found
+}
+
+/// What a heading is called in links: lower case, without punctuation, hyphens for spaces.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|character| character.is_alphanumeric() || matches!(character, '-' | '_')).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere_and_the_readme_to_every_document() {
+    let mut led_to = std::collections::HashSet::new();
+    for document in written() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            assert!(target.exists(), "{} leads to {link}, which is not there", document.display());
+            if !wanted.is_empty() {
+                let headings = std::fs::read_to_string(&target).unwrap();
+                let is_there = headings.lines().any(|line| line.starts_with('#') && anchor(line) == wanted);
+                assert!(is_there, "{} leads to {link}, which is no heading", document.display());
+            }
+            if document.ends_with("README.md") {
+                led_to.insert(target.canonicalize().unwrap());
+            }
+        }
+    }
+    for document in written().into_iter().filter(|document| !document.ends_with("README.md")) {
+        assert!(
+            led_to.contains(&document.canonicalize().unwrap()),
+            "the README does not lead to {}",
+            document.display()
+        );
+    }
+}
