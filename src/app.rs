@@ -16,7 +16,7 @@ use crate::api::declared::read_folder;
 use crate::attempt::Performer;
 use crate::config::declared::{DeclarationErrors, Declarations};
 use crate::config::environment::{self, Handed};
-use crate::config::{Auth, Config, Listen, Live, Loaded};
+use crate::config::{Auth, Config, Listen, Live, Loaded, needing_restart};
 use crate::deliver::{Client, Roots, TlsError};
 use crate::engine::{Engine, Pulse, StoreGone};
 use crate::http::{BindError, BodyRoom, Certificate, Listeners};
@@ -440,23 +440,6 @@ fn store_options(config: &Config) -> store::Options {
         secrecy: config.secrecy.clone(),
         keyring: config.storage.keyring.clone(),
     }
-}
-
-/// Settings that differ and cannot change while the daemon runs.
-fn needing_restart(before: &Config, after: &Config) -> Vec<&'static str> {
-    [
-        ("service.listen", before.service.listen != after.service.listen),
-        ("service.metrics_listen", before.service.metrics_listen != after.service.metrics_listen),
-        ("service.socket_mode", before.service.socket_mode != after.service.socket_mode),
-        ("service.tls", before.service.tls.is_some() != after.service.tls.is_some()),
-        ("storage.path", before.storage.path != after.storage.path),
-        ("storage.compact_above", before.storage.compact_above_bytes != after.storage.compact_above_bytes),
-        ("storage.cache_bytes", before.storage.cache_bytes != after.storage.cache_bytes),
-        ("log", (before.log.format, before.log.level) != (after.log.format, after.log.level)),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
 }
 
 /// The first address that other machines reach.

@@ -164,7 +164,12 @@ async fn route(
             (body, Some(held))
         }
     };
-    (route.handler)(Call { state, caller, path: values, query, headers: parts.headers, body }).await
+    let answered = (route.handler)(Call { state, caller, path: values, query, headers: parts.headers, body }).await;
+    if let Err(problem) = &answered {
+        let is_described = vendor.is_some() || route.may_refuse(problem.code());
+        debug_assert!(is_described, "{} does not say that it may answer {}", route.name, problem.code().name());
+    }
+    answered
 }
 
 /// Who calls, where they may; of routes that are open to all: nobody.

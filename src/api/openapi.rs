@@ -1,6 +1,7 @@
 //! `/openapi.json`: the table of routes, the schemas beside this file and the
 //! table of problems, put together as OpenAPI 3.1.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -54,6 +55,9 @@ fn operation(route: &Route) -> Value {
     let mut responses = Map::new();
     for (status, description, shape) in route.answers {
         responses.insert(status.to_string(), response(description, *shape));
+    }
+    for (status, codes) in refusals(route) {
+        responses.insert(status.to_string(), refusal(&codes));
     }
     responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
     let mut operation = json!({
@@ -138,6 +142,20 @@ fn response(description: &str, shape: Shape) -> Value {
     let mut content = Map::new();
     content.insert(content_type.to_owned(), json!({"schema": schema}));
     json!({"description": description, "content": content})
+}
+
+/// The problems that it may answer with, by status.
+fn refusals(route: &Route) -> BTreeMap<u16, Vec<&'static str>> {
+    let mut refusals: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for code in Code::ALL.iter().filter(|code| route.may_refuse(**code)) {
+        refusals.entry(code.status()).or_default().push(code.name());
+    }
+    refusals
+}
+
+fn refusal(codes: &[&str]) -> Value {
+    let description = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<String>>().join(", ");
+    json!({"description": description, "content": {"application/problem+json": {"schema": reference("Problem")}}})
 }
 
 fn problem() -> Value {

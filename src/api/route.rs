@@ -126,6 +126,8 @@ pub(super) struct Route {
     pub(super) body: Option<Accepted>,
     /// Answers that are no problem: status, when, what.
     pub(super) answers: &'static [(u16, &'static str, Shape)],
+    /// Problems beside those that follow from the rest: see [`Route::may_refuse`].
+    pub(super) refusals: Vec<Code>,
 }
 
 impl Route {
@@ -139,6 +141,37 @@ impl Route {
     pub(super) fn takes(mut self, body: Accepted) -> Route {
         self.body = Some(body);
         self
+    }
+
+    /// The same with further problems.
+    pub(super) fn refuses(mut self, refusals: &[Code]) -> Route {
+        self.refusals.extend_from_slice(refusals);
+        self
+    }
+
+    /// The same, which changes nothing in the store though its method could.
+    pub(super) fn writes_nothing(mut self) -> Route {
+        self.refusals.clear();
+        self
+    }
+
+    /// Whether it may answer with this problem: one that any route may, one that follows
+    /// from what it is, or one of its own. Tests of the API fail where a handler does otherwise.
+    pub(super) fn may_refuse(&self, code: Code) -> bool {
+        let is_implied = match code {
+            Code::BadRequest | Code::OriginRefused | Code::HostRefused | Code::ValidationFailed | Code::Internal => {
+                true
+            }
+            Code::Unauthenticated | Code::ExpiredKey | Code::Forbidden | Code::TooManyRequests => {
+                self.access != Access::Open
+            }
+            Code::NotFound => self.path.contains('{'),
+            Code::InvalidJson | Code::RequestTimeout | Code::TooLarge | Code::UnsupportedMediaType | Code::Busy => {
+                self.body.is_some()
+            }
+            _ => false,
+        };
+        is_implied || self.refusals.contains(&code)
     }
 }
 

@@ -3,7 +3,7 @@
 //! a new route can forget none of them.
 
 use crate::auth::Role::{Admin, Manage, Publish, Read, Secrets};
-use crate::http::Method;
+use crate::http::{Code, Method};
 use crate::limits::{BATCH_BYTES_MAX, DECLARED_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
@@ -64,6 +64,11 @@ const NO_CONTENT: u16 = 204;
 
 type Answers = &'static [(u16, &'static str, Shape)];
 
+/// Why the store does not read.
+const READS: &[Code] = &[Code::Unavailable];
+/// Why it does not write.
+const WRITES: &[Code] = &[Code::Busy, Code::OutcomeUnknown, Code::Unavailable, Code::StorageFull];
+
 const DELETED: Answers = &[(NO_CONTENT, "it is no more", Shape::Empty)];
 const SUBSCRIPTION_SHOWN: Answers = &[(OK, "as it stands; its ETag covers the settings", Shape::Json("Subscription"))];
 
@@ -113,7 +118,8 @@ fn route(
     handler: Handler,
     answers: Answers,
 ) -> Route {
-    Route { method, path, access, name, summary, handler, parameters: &[], body: None, answers }
+    let refusals = if method == Method::GET { Vec::new() } else { WRITES.to_vec() };
+    Route { method, path, access, name, summary, handler, parameters: &[], body: None, answers, refusals }
 }
 
 /// Every route of the API.
@@ -141,6 +147,7 @@ fn metrics_route() -> Route {
         |call| Box::pin(health::metrics(call)),
         &[(OK, "OpenMetrics text", Shape::Text(METRICS_TYPE))],
     )
+    .refuses(READS)
 }
 
 fn service_routes() -> Vec<Route> {
@@ -160,7 +167,8 @@ fn service_routes() -> Vec<Route> {
             "Whether events can be taken",
             |call| Box::pin(health::readyz(call)),
             &[(OK, "they can", Shape::Json("Health"))],
-        ),
+        )
+        .refuses(READS),
         get(
             "/openapi.json",
             Access::Open,
@@ -177,7 +185,8 @@ fn service_routes() -> Vec<Route> {
             "Totals, subscriptions by status, the oldest pending delivery, storage, which configuration is in force",
             |call| Box::pin(health::stats(call)),
             &[(OK, "totals over everything", Shape::Json("Stats"))],
-        ),
+        )
+        .refuses(READS),
         get(
             "/v1/backup",
             Access::RoleOnAll(Admin),
@@ -185,7 +194,8 @@ fn service_routes() -> Vec<Route> {
             "Everything, secrets too, as one stream that ends with its digest; one at a time",
             |call| Box::pin(backup::take(call)),
             &[(OK, "for `posthaste restore`; cut short where the connection breaks", Shape::Bytes(BACKUP_TYPE))],
-        ),
+        )
+        .refuses(&[Code::Busy, Code::OutcomeUnknown, Code::Unavailable]),
         post(
             "/v1/resume",
             Access::RoleOnAll(Admin),
@@ -202,7 +212,8 @@ fn service_routes() -> Vec<Route> {
             |call| Box::pin(declared::plan(call)),
             &[(OK, "the steps, in order; none: nothing would", Shape::Json("DeclarationPlan"))],
         )
-        .takes(Accepted { bytes_max: DECLARED_BYTES_MAX, ..Accepted::json("Declarations") }),
+        .takes(Accepted { bytes_max: DECLARED_BYTES_MAX, ..Accepted::json("Declarations") })
+        .writes_nothing(),
         get(
             "/v1/audit",
             Access::Role(Admin),
@@ -211,7 +222,8 @@ fn service_routes() -> Vec<Route> {
             |call| Box::pin(health::audit(call)),
             &[(OK, "a page", Shape::Page("AuditEntry"))],
         )
-        .reads(PAGED),
+        .reads(PAGED)
+        .refuses(READS),
     ]
 }
 
@@ -242,14 +254,16 @@ fn catalog_routes() -> Vec<Route> {
             |call| Box::pin(organizations::put(call)),
             &[(OK, "it was there", Shape::Json("Organization")), (CREATED, "it is new", Shape::Json("Organization"))],
         )
-        .takes(Accepted::json("OrganizationInput")),
+        .takes(Accepted::json("OrganizationInput"))
+        .refuses(&[Code::EventsRetained, Code::ManagedByFile]),
         delete(
             ORGANIZATION,
             Access::Role(Manage),
             "deleteOrganization",
             "Ends an organization that has no children, sources or subscriptions; default stays",
             |call| Box::pin(organizations::delete(call)),
-        ),
+        )
+        .refuses(&[Code::DefaultOrganization, Code::InUse, Code::ManagedByFile]),
         get(
             SOURCES,
             Access::Role(Read),
@@ -275,14 +289,16 @@ fn catalog_routes() -> Vec<Route> {
             |call| Box::pin(sources::put(call)),
             &[(OK, "it was there", Shape::Json("Source")), (CREATED, "it is new", Shape::Json("Source"))],
         )
-        .takes(Accepted::json("SourceInput")),
+        .takes(Accepted::json("SourceInput"))
+        .refuses(&[Code::InUse, Code::ManagedByFile]),
         delete(
             SOURCE,
             Access::Role(Manage),
             "deleteSource",
             "Ends a source that no subscription's scope names",
             |call| Box::pin(sources::delete(call)),
-        ),
+        )
+        .refuses(&[Code::InUse, Code::ManagedByFile]),
         get(
             EVENT_TYPES,
             Access::Role(Read),
@@ -308,10 +324,12 @@ fn catalog_routes() -> Vec<Route> {
             |call| Box::pin(event_types::put(call)),
             &[(OK, "it was there", Shape::Json("EventType")), (CREATED, "it is new", Shape::Json("EventType"))],
         )
-        .takes(Accepted::json("EventTypeInput")),
+        .takes(Accepted::json("EventTypeInput"))
+        .refuses(&[Code::BuiltIn, Code::ManagedByFile]),
         delete(EVENT_TYPE, Access::RoleOnAll(Manage), "deleteEventType", "Takes an entry out of the catalog", |call| {
             Box::pin(event_types::delete(call))
-        }),
+        })
+        .refuses(&[Code::BuiltIn, Code::ManagedByFile]),
     ]
 }
 
@@ -329,7 +347,8 @@ fn event_routes() -> Vec<Route> {
             ],
         )
         .reads(&[IDEMPOTENCY_KEY])
-        .takes(Accepted { bytes_max: EVENT_BYTES_MAX, ..Accepted::json("EventInput") }),
+        .takes(Accepted { bytes_max: EVENT_BYTES_MAX, ..Accepted::json("EventInput") })
+        .refuses(&[Code::NotFound, Code::IdempotencyConflict, Code::QuotaExceeded]),
         post(
             "/v1/events/batch",
             Access::Role(Publish),
@@ -351,7 +370,8 @@ fn event_routes() -> Vec<Route> {
             |call| Box::pin(events::list(call)),
             &[(OK, "a page", Shape::Page("Event"))],
         )
-        .reads(&[OF_ORGANIZATION, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR]),
+        .reads(&[OF_ORGANIZATION, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR])
+        .refuses(READS),
         get(
             "/v1/events/{id}",
             Access::Role(Read),
@@ -359,7 +379,8 @@ fn event_routes() -> Vec<Route> {
             "One event with its deliveries",
             |call| Box::pin(events::get(call)),
             &[(OK, "as it was published", Shape::Json("Event"))],
-        ),
+        )
+        .refuses(READS),
     ]
 }
 
@@ -377,7 +398,8 @@ fn subscription_routes() -> Vec<Route> {
             ],
         )
         .reads(&[VERIFY, IDEMPOTENCY_KEY])
-        .takes(Accepted::json("SubscriptionInput")),
+        .takes(Accepted::json("SubscriptionInput"))
+        .refuses(&[Code::IdempotencyConflict, Code::Gone, Code::SecretRequired, Code::VerificationFailed]),
         get(
             SUBSCRIPTIONS,
             Access::Role(Read),
@@ -414,7 +436,14 @@ fn subscription_routes() -> Vec<Route> {
             SUBSCRIPTION_SHOWN,
         )
         .reads(&[VERIFY, IF_MATCH])
-        .takes(Accepted::json("SubscriptionInput")),
+        .takes(Accepted::json("SubscriptionInput"))
+        .refuses(&[
+            Code::ManagedByFile,
+            Code::Stale,
+            Code::Expired,
+            Code::SecretRequired,
+            Code::VerificationFailed,
+        ]),
         route(
             Method::PATCH,
             SUBSCRIPTION,
@@ -428,7 +457,14 @@ fn subscription_routes() -> Vec<Route> {
         .takes(Accepted {
             content_types: &["application/json", "application/merge-patch+json"],
             ..Accepted::json("SubscriptionPatch")
-        }),
+        })
+        .refuses(&[
+            Code::ManagedByFile,
+            Code::Stale,
+            Code::Expired,
+            Code::SecretRequired,
+            Code::VerificationFailed,
+        ]),
         delete(
             SUBSCRIPTION,
             Access::Role(Manage),
@@ -436,7 +472,8 @@ fn subscription_routes() -> Vec<Route> {
             "Ends a subscription; what was pending is cancelled in the background",
             |call| Box::pin(subscriptions::delete(call)),
         )
-        .reads(&[IF_MATCH]),
+        .reads(&[IF_MATCH])
+        .refuses(&[Code::ManagedByFile, Code::Stale]),
         post(
             "/v1/subscriptions/{id}/test",
             Access::Role(Manage),
@@ -445,7 +482,8 @@ fn subscription_routes() -> Vec<Route> {
             |call| Box::pin(subscriptions::test(call)),
             &[(OK, "the attempt, however it went", Shape::Json("Attempt"))],
         )
-        .takes(Accepted::optional("TestInput")),
+        .takes(Accepted::optional("TestInput"))
+        .writes_nothing(),
         post(
             "/v1/subscriptions/{id}/enable",
             Access::Role(Manage),
@@ -454,7 +492,8 @@ fn subscription_routes() -> Vec<Route> {
             |call| Box::pin(subscriptions::enable(call)),
             SUBSCRIPTION_SHOWN,
         )
-        .reads(&[VERIFY]),
+        .reads(&[VERIFY])
+        .refuses(&[Code::ManagedByFile, Code::Expired, Code::VerificationFailed]),
         post(
             "/v1/subscriptions/{id}/disable",
             Access::Role(Manage),
@@ -479,7 +518,8 @@ fn subscription_routes() -> Vec<Route> {
             |call| Box::pin(secrets::rotate(call)),
             &[(OK, "with the new one; older ones masked without the role secrets", Shape::Json("SigningSecrets"))],
         )
-        .takes(Accepted::optional("RotateInput")),
+        .takes(Accepted::optional("RotateInput"))
+        .refuses(&[Code::ManagedByFile, Code::TooManySecrets, Code::WrongState]),
     ]
 }
 
@@ -493,7 +533,8 @@ fn delivery_routes() -> Vec<Route> {
             |call| Box::pin(replay::replay(call)),
             &[(ACCEPTED, "how many, and whether there are more", Shape::Json("Replayed"))],
         )
-        .takes(Accepted::json("ReplayInput")),
+        .takes(Accepted::json("ReplayInput"))
+        .refuses(&[Code::NotEnabled, Code::UnderWay]),
         post(
             "/v1/subscriptions/{id}/cancel",
             Access::Role(Manage),
@@ -502,7 +543,8 @@ fn delivery_routes() -> Vec<Route> {
             |call| Box::pin(replay::cancel(call)),
             &[(ACCEPTED, "how many", Shape::Json("Cancelled"))],
         )
-        .takes(Accepted::optional("CancelInput")),
+        .takes(Accepted::optional("CancelInput"))
+        .refuses(&[Code::UnderWay]),
         get(
             "/v1/subscriptions/{id}/deliveries",
             Access::Role(Read),
@@ -511,7 +553,8 @@ fn delivery_routes() -> Vec<Route> {
             |call| Box::pin(deliveries::of_subscription(call)),
             &[(OK, "a page", Shape::Page("Delivery"))],
         )
-        .reads(&[STATE, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR]),
+        .reads(&[STATE, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR])
+        .refuses(READS),
         get(
             "/v1/deliveries",
             Access::Role(Read),
@@ -520,7 +563,8 @@ fn delivery_routes() -> Vec<Route> {
             |call| Box::pin(deliveries::list(call)),
             &[(OK, "a page", Shape::Page("Delivery"))],
         )
-        .reads(&[OF_ORGANIZATION, STATE, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR]),
+        .reads(&[OF_ORGANIZATION, STATE, OF_TYPE, SINCE, UNTIL, LIMIT, CURSOR])
+        .refuses(READS),
         get(
             "/v1/deliveries/{id}",
             Access::Role(Read),
@@ -528,7 +572,8 @@ fn delivery_routes() -> Vec<Route> {
             "One delivery with every attempt kept",
             |call| Box::pin(deliveries::get(call)),
             &[(OK, "as it stands", Shape::Json("Delivery"))],
-        ),
+        )
+        .refuses(READS),
         post(
             "/v1/deliveries/{id}/retry",
             Access::Role(Manage),
@@ -536,7 +581,8 @@ fn delivery_routes() -> Vec<Route> {
             "Sends a delivery again: same id, due now, a new horizon",
             |call| Box::pin(deliveries::retry(call)),
             &[(ACCEPTED, "as it stands", Shape::Json("Delivery"))],
-        ),
+        )
+        .refuses(&[Code::NotEnabled, Code::WrongState]),
         post(
             "/v1/deliveries/{id}/cancel",
             Access::Role(Manage),
@@ -544,7 +590,8 @@ fn delivery_routes() -> Vec<Route> {
             "Cancels a pending delivery",
             |call| Box::pin(deliveries::cancel(call)),
             &[(OK, "as it stands", Shape::Json("Delivery"))],
-        ),
+        )
+        .refuses(&[Code::WrongState]),
     ]
 }
 

@@ -6,7 +6,8 @@
 //! tells every fault with its place; `keys` reads the files of keys, `credentials`
 //! finds those that systemd hands over. Limits of
 //! settings stand in `read`, beside the setting, and in `config.example.toml`.
-//! `declared` reads the folder in which files declare subscriptions.
+//! `declared` reads the folder in which files declare subscriptions; `restart` knows what a
+//! reload does not change.
 
 mod credentials;
 pub mod declared;
@@ -16,11 +17,13 @@ pub mod environment;
 mod keys;
 mod load;
 mod read;
+mod restart;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use load::parse;
 pub use load::{ConfigErrors, Loaded, LocatedFault, Place, load, open_to_everybody};
 pub use read::parse_size;
+pub use restart::{AT_START, Differs, needing_restart};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -161,5 +161,5 @@ fn route(method: Method, path: &'static str, role: Role, parameters: &'static [P
     let has_body = method != Method::GET && method != Method::DELETE;
     let body = has_body.then(|| Accepted::optional(""));
     let access = Access::Role(role);
-    Route { method, path, access, name: "", summary: "", handler, parameters, body, answers: &[] }
+    Route { method, path, access, name: "", summary: "", handler, parameters, body, answers: &[], refusals: Vec::new() }
 }
