@@ -65,6 +65,16 @@ fn only_time_reads_the_wall_clock_and_only_config_the_environment() {
     check_only("std::env", &["config/", "cli/demo/"]);
 }
 
+/// `==` on texts ends at the first byte that differs, and so tells by its time how much of
+/// a secret was guessed. `Secret` compares in constant time.
+#[test]
+fn no_secret_is_compared_as_text() {
+    for (name, code) in sources() {
+        let is_told = |line: &&str| line.contains("expose()") && (line.contains("==") || line.contains("!="));
+        assert_eq!(code.lines().find(is_told), None, "src/{name} compares a secret's text");
+    }
+}
+
 /// From the scheduler down.
 const WORDS: &[&str] = &[
     "sched/",

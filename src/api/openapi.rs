@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::http::Code;
-use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::limits::{NAME_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX, URL_CHARS_MAX};
 
 use super::route::{Accepted, Access, Kind, Parameter, Route, Shape};
 use super::routes;
@@ -50,7 +50,7 @@ fn describe(table: &[Route]) -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let mut parameters: Vec<Value> = path_names(route.path).map(path_parameter).collect();
+    let mut parameters: Vec<Value> = path_names(route.path).map(|name| path_parameter(route.path, name)).collect();
     parameters.extend(route.parameters.iter().map(parameter));
     let mut responses = Map::new();
     for (status, description, shape) in route.answers {
@@ -93,8 +93,13 @@ fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn path_parameter(name: &str) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+fn path_parameter(path: &str, name: &str) -> Value {
+    let schema = match tag(path) {
+        "organizations" | "sources" => reference("Id"),
+        "event-types" => reference("EventTypeName"),
+        _ => json!({"type": "string", "format": "uuid"}),
+    };
+    json!({"name": name, "in": "path", "required": true, "schema": schema})
 }
 
 fn parameter(parameter: &Parameter) -> Value {
@@ -105,8 +110,13 @@ fn parameter(parameter: &Parameter) -> Value {
         Kind::Time => ("query", json!({"type": "string", "format": "date-time"})),
         Kind::Boolean => ("query", json!({"type": "boolean", "default": false})),
         Kind::Choice(names) => ("query", json!({"type": "string", "enum": names().split(", ").collect::<Vec<&str>>()})),
-        Kind::Cursor | Kind::Pattern | Kind::Text => ("query", json!({"type": "string"})),
-        Kind::Header => ("header", json!({"type": "string"})),
+        Kind::Pattern => ("query", reference("EventPattern")),
+        Kind::Cursor => ("query", json!({"type": "string", "maxLength": NAME_CHARS_MAX})),
+        Kind::Text => ("query", json!({"type": "string", "maxLength": URL_CHARS_MAX})),
+        // Spaces around a header's value are none of it.
+        Kind::Header => {
+            ("header", json!({"type": "string", "maxLength": NAME_CHARS_MAX, "pattern": r"^[!-~]([\t -~]*[!-~])?$"}))
+        }
     };
     json!({"name": parameter.name, "in": place, "description": parameter.description, "schema": schema})
 }

@@ -73,8 +73,16 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut
             "additionalProperties" => {
                 for (name, member) in value.as_object().into_iter().flatten() {
                     if rules.get("properties").is_none_or(|known| known.get(name).is_none()) {
+                        if wanted == false {
+                            found.push(format!("{at}.{name} is not described"));
+                        }
                         faults(document, wanted, member, &format!("{at}.{name}"), found);
                     }
+                }
+            }
+            "propertyNames" => {
+                for name in value.as_object().into_iter().flatten().map(|(name, _)| name) {
+                    faults(document, wanted, &json!(name), &format!("{at}.{name}"), found);
                 }
             }
             "items" => {
@@ -121,7 +129,8 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut
                 }
             }
             "description" | "format" | "default" | "readOnly" | "writeOnly" | "examples" | "title" | "pattern"
-            | "maxItems" | "minItems" | "maxProperties" | "minLength" | "exclusiveMinimum" | "discriminator" => {}
+            | "maxItems" | "minItems" | "maxProperties" | "minLength" | "uniqueItems" | "exclusiveMinimum"
+            | "discriminator" => {}
             other => panic!("{at}: the rule {other} is not known here"),
         }
     }

@@ -215,14 +215,17 @@ fn read_secret(fields: &Fields<'_>, previous: Option<&Subscription>) -> WantedSe
     match fields.raw("secret") {
         None if previous.is_some() => WantedSecret::Unsaid,
         None | Some(Value::Null) => WantedSecret::Unsigned,
-        Some(Value::String(text)) => match current {
-            Some(current) if text == MASK || text == current.secret.expose() => WantedSecret::Unsaid,
-            None if text == MASK => {
-                fields.fault("secret", "must be given, because none is stored for \"***\" to stand for");
-                WantedSecret::Unsaid
+        Some(Value::String(text)) => {
+            let given = Secret::new(text.clone());
+            match current {
+                Some(current) if given.is_mask() || given == current.secret => WantedSecret::Unsaid,
+                None if given.is_mask() => {
+                    fields.fault("secret", "must be given, because none is stored for \"***\" to stand for");
+                    WantedSecret::Unsaid
+                }
+                _ => WantedSecret::Chosen(given),
             }
-            _ => WantedSecret::Chosen(Secret::new(text.clone())),
-        },
+        }
         Some(other) => {
             fields.fault("secret", format!("must be a string, not {}", kind(other)));
             WantedSecret::Unsaid

@@ -3,6 +3,7 @@
 //! as wrong as receivers are.
 
 mod http;
+mod injection;
 mod oauth2;
 mod pooling;
 mod proxy;

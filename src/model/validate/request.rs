@@ -236,7 +236,7 @@ fn check_authentication(authentication: &Authentication, allow_http: bool, fault
         Authentication::Basic { user, password } => {
             let no_colon: fn(&str) -> bool = |text| !text.contains(|c: char| c == ':' || c.is_control());
             check_credential("user", user, no_colon, "without colons and control characters");
-            if password.expose() != "" {
+            if !password.expose().is_empty() {
                 check_credential("password", password.expose(), no_control, without_control);
             }
         }
