@@ -46,7 +46,10 @@ pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
 pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
     let read = |store: &Store| Ok((store.totals(), store.oldest_pending()?.at, store.free_bytes()));
     let (totals, oldest_pending_at, free_bytes) = call.read(read).await?;
+    let certificates = call.state.performer.certificates_expire_at(call.registry().subscriptions());
     let standing = Standing {
+        now: call.now(),
+        certificates,
         totals,
         oldest_pending_at,
         free_bytes,
