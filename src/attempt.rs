@@ -2,6 +2,7 @@
 //! engine does with deliveries, and the API with tests and verifications.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::deliver::{Answer, Call, Client};
 use crate::dialect::{self, RenderError};
 use crate::id::{DeliveryId, Lane};
 use crate::limits::DETAIL_CHARS_MAX;
-use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Settings, Subscription};
+use crate::model::{Attempt, AttemptOutcome, Authentication, Event, FailureCode, Settings, Subscription};
 use crate::retry;
 use crate::secret::{is_credential, redact};
 use crate::time::{Clock, Timestamp};
@@ -103,6 +104,27 @@ impl Performer {
     /// Drops what is kept for a lane: its subscription changed or is gone.
     pub fn forget(&self, lane: Lane) {
         self.client.forget(lane);
+    }
+
+    /// Until when the receiver's certificate is valid, as it was last seen.
+    pub fn certificate_expires_at(&self, settings: &Settings) -> Option<Timestamp> {
+        self.client.certificates([settings.url.as_str()]).pop()
+    }
+
+    /// The same for every endpoint that enabled ones of `subscriptions` depend on: receivers
+    /// whose certificate is checked, and token endpoints.
+    pub fn certificates_expire_at<'a>(
+        &self,
+        subscriptions: impl Iterator<Item = &'a Arc<Subscription>>,
+    ) -> Vec<Timestamp> {
+        let settings = subscriptions.filter(|it| it.is_enabled()).map(|it| &it.settings);
+        self.client.certificates(settings.flat_map(|settings| {
+            let token_url = match &settings.authentication {
+                Authentication::OAuth2 { token_url, .. } => Some(token_url.as_str()),
+                Authentication::None | Authentication::Basic { .. } | Authentication::Bearer { .. } => None,
+            };
+            settings.tls.verify.then_some(settings.url.as_str()).into_iter().chain(token_url)
+        }))
     }
 
     /// The attempt at an event that the store could not hand out.

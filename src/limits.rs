@@ -214,6 +214,8 @@ pub const IDLE_SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_s
 pub const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 /// Prepared TLS configurations; each holds its own copy of the trusted authorities.
 pub const TLS_CONFIGS_MAX: usize = 128;
+/// Endpoints of which it is held until when their certificate is valid.
+pub const CERTIFICATES_SEEN_MAX: usize = 10_000;
 /// Lanes whose OAuth 2.0 token is held.
 pub const TOKENS_MAX: usize = 4096;
 /// A token endpoint's answer.

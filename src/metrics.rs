@@ -43,6 +43,12 @@ struct LaneLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    /// How soon certificates expire.
+    expiry: &'static str,
+}
+
 /// A histogram as Prometheus reads it, in units that have `parts` parts.
 #[derive(Clone, Debug)]
 struct Spread {
@@ -116,6 +122,8 @@ pub struct Metrics {
     storage_file_bytes: Gauge,
     configuration_generation: Gauge,
     storage_free_bytes: Known,
+    endpoint_certificates: Family<CertificateLabels, Gauge>,
+    endpoint_certificate_expiry_at: Known,
 }
 
 /// Upper bounds of the attempt durations counted, in milliseconds.
@@ -144,8 +152,12 @@ const DELAY_MS: &[u64] = &[
 ];
 
 /// How the daemon stands when it is asked; all else is counted as it happens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Standing {
+    /// What time it is.
+    pub now: Timestamp,
+    /// Until when the certificates of endpoints are valid, one an endpoint.
+    pub certificates: Vec<Timestamp>,
     /// The store's.
     pub totals: Totals,
     /// When what has waited for longest was accepted or reopened.
@@ -187,6 +199,8 @@ impl Metrics {
             storage_file_bytes: Gauge::default(),
             configuration_generation: Gauge::default(),
             storage_free_bytes: Known::default(),
+            endpoint_certificates: Family::default(),
+            endpoint_certificate_expiry_at: Known::default(),
         };
         let seconds = |histogram: &Histogram| Spread { histogram: histogram.clone(), parts: 1000.0 };
         let it = &mut metrics.registry;
@@ -218,6 +232,11 @@ impl Metrics {
         it.register("configuration_generation", help, metrics.configuration_generation.clone());
         let free = "Bytes of quota or disk until publishing is refused";
         it.register("storage_free_bytes", free, metrics.storage_free_bytes.clone());
+        let help = "Endpoints of enabled subscriptions whose certificate was seen, by how soon it expires";
+        it.register("endpoint_certificates", help, metrics.endpoint_certificates.clone());
+        let help = "When the first of their certificates expires; absent: none was seen";
+        let soonest = metrics.endpoint_certificate_expiry_at.clone();
+        it.register("endpoint_certificate_expiry_timestamp_seconds", help, soonest);
         metrics
     }
 
@@ -270,10 +289,26 @@ impl Metrics {
         self.oldest_pending_at.set(standing.oldest_pending_at.map(Timestamp::as_secs));
         self.storage_free_bytes.set(standing.free_bytes);
         self.count_lanes(standing);
+        self.count_certificates(standing);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// Every endpoint is counted once, by the nearest of the times that its certificate
+    /// ends within.
+    fn count_certificates(&self, standing: &Standing) {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let Standing { now, certificates, .. } = standing;
+        let soon = [("expired", *now), ("within_7d", *now + 7 * DAY), ("within_30d", *now + 30 * DAY)];
+        let expiry = |at: Timestamp| soon.iter().find(|(_, until)| at <= *until).map_or("later", |(name, _)| name);
+        for name in soon.iter().map(|(name, _)| *name).chain(["later"]) {
+            let count = certificates.iter().filter(|at| expiry(**at) == name).count();
+            let gauge = self.endpoint_certificates.get_or_create_owned(&CertificateLabels { expiry: name });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.endpoint_certificate_expiry_at.set(certificates.iter().min().map(|at| at.as_secs()));
     }
 
     /// Every subscription is counted once: an enabled one is held with all others, or
@@ -308,7 +343,10 @@ mod tests {
         metrics.engine(3, 1);
         metrics.delivered_after(Duration::from_millis(20));
         let totals = Totals { accepted: 5, delivered: 4, pending: 1, ..Totals::default() };
+        let day = |days: u64| Timestamp::from_millis(days * 86_400_000);
         let mut standing = Standing {
+            now: day(100),
+            certificates: vec![day(190), day(99), day(107), day(108)],
             totals,
             oldest_pending_at: Some(Timestamp::from_millis(7_999)),
             free_bytes: Some(9),
@@ -339,15 +377,24 @@ mod tests {
             "posthaste_storage_free_bytes 9",
             "posthaste_ready 1",
             "posthaste_storage_full 0",
+            "posthaste_endpoint_certificate_expiry_timestamp_seconds 8553600",
+            "posthaste_endpoint_certificates{expiry=\"expired\"} 1",
+            "posthaste_endpoint_certificates{expiry=\"within_7d\"} 1",
+            "posthaste_endpoint_certificates{expiry=\"within_30d\"} 1",
+            "posthaste_endpoint_certificates{expiry=\"later\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }
         // What there is not has no value, rather than a wrong one; held, nothing flows.
-        (standing.oldest_pending_at, standing.free_bytes) = (None, None);
+        (standing.oldest_pending_at, standing.free_bytes, standing.certificates) = (None, None, Vec::new());
         standing.totals.held_since = Some(Timestamp::ZERO);
         let text = metrics.encode(&standing);
-        for gone in ["posthaste_oldest_pending_timestamp_seconds 7", "posthaste_storage_free_bytes 9"] {
+        for gone in [
+            "posthaste_oldest_pending_timestamp_seconds 7",
+            "posthaste_storage_free_bytes 9",
+            "posthaste_endpoint_certificate_expiry_timestamp_seconds 8",
+        ] {
             assert!(!text.contains(gone), "{text}");
         }
         for line in ["posthaste_lanes{state=\"flowing\"} 0", "posthaste_lanes{state=\"held\"} 3"] {

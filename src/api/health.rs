@@ -46,7 +46,10 @@ pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
 pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
     let read = |store: &Store| Ok((store.totals(), store.oldest_pending()?.at, store.free_bytes()));
     let (totals, oldest_pending_at, free_bytes) = call.read(read).await?;
+    let certificates = call.state.performer.certificates_expire_at(call.registry().subscriptions());
     let standing = Standing {
+        now: call.now(),
+        certificates,
         totals,
         oldest_pending_at,
         free_bytes,
@@ -67,6 +70,7 @@ fn count_by_status(registry: &Registry) -> Vec<(Status, usize)> {
 /// `GET /v1/stats`
 pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
     let (totals, oldest_pending) = call.read(|store| Ok((store.totals(), store.oldest_pending()?))).await?;
+    let encryption = call.state.store.encryption();
     let registry = call.registry();
     let counts = count_by_status(&registry).into_iter();
     let subscriptions: Map<String, Value> =
@@ -88,7 +92,14 @@ pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
             "organizations": registry.organizations().count(),
             "sources": registry.sources().count(),
             "configuration": {"generation": call.state.config.generation()},
-            "storage": {"file_bytes": totals.file_bytes, "live_bytes": totals.live_bytes},
+            "storage": {
+                "file_bytes": totals.file_bytes,
+                "live_bytes": totals.live_bytes,
+                "encryption": {
+                    "key": encryption.key.map(|key| key.to_string()),
+                    "records_left": encryption.records_left,
+                },
+            },
         }),
     ))
 }

@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_schema_of_subscriptions_names_what_is_shown() {
         let document = document();
-        let shown = crate::api::subscription_json::show(&example(), &Default::default());
+        let shown = crate::api::subscription_json::show(&example(), &Default::default(), None);
         let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<BTreeSet<String>>();
         let schemas = &document["components"]["schemas"];
         assert_eq!(names(&schemas["Subscription"]["properties"]), names(&shown));

@@ -18,14 +18,24 @@ use crate::model::{
 };
 use crate::pattern::Pattern;
 use crate::secret::{MASK, Secret, is_credential};
-use crate::time::format_duration;
+use crate::time::{Timestamp, format_duration};
 
 use super::mask::is_same_endpoint;
 use super::values::{id_field, required};
 
 /// Fields that are shown and not read.
-pub(super) const READ_ONLY: &[&str] =
-    &["id", "number", "status_reason", "stats", "created_at", "updated_at", "created_by", "managed_by", "declared_as"];
+pub(super) const READ_ONLY: &[&str] = &[
+    "id",
+    "number",
+    "status_reason",
+    "stats",
+    "created_at",
+    "updated_at",
+    "created_by",
+    "managed_by",
+    "declared_as",
+    "certificate_expires_at",
+];
 
 /// What a body says of its subscription.
 pub(super) struct Draft {
@@ -513,8 +523,9 @@ fn read_status(fields: &Fields<'_>, previous: Option<&Subscription>) -> Option<S
     Some(status)
 }
 
-/// The subscription as reads show it, secrets masked.
-pub(super) fn show(subscription: &Subscription, stats: &LaneStats) -> Value {
+/// The subscription as reads show it, secrets masked; with until when its receiver's
+/// certificate is valid, where one was seen.
+pub(super) fn show(subscription: &Subscription, stats: &LaneStats, certificate_expires_at: Option<Timestamp>) -> Value {
     let settings = &subscription.settings;
     let span = |span: Option<Duration>| span.map(format_duration);
     let retry = &settings.delivery.retry;
@@ -568,6 +579,7 @@ pub(super) fn show(subscription: &Subscription, stats: &LaneStats) -> Value {
             "ordering": settings.delivery.ordering.map(Ordering::as_str),
         },
         "stats": show_stats(stats),
+        "certificate_expires_at": certificate_expires_at.map(|at| at.to_string()),
         "created_at": subscription.created_at.to_string(),
         "updated_at": subscription.updated_at.to_string(),
         "created_by": subscription.created_by,

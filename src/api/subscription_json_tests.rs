@@ -73,7 +73,7 @@ pub(in crate::api) fn example() -> Subscription {
 }
 
 fn shown(subscription: &Subscription) -> Map<String, Value> {
-    show(subscription, &LaneStats::default()).as_object().expect("an object").clone()
+    show(subscription, &LaneStats::default(), None).as_object().expect("an object").clone()
 }
 
 /// Faults but those of the format, which needs the dialects.
@@ -125,7 +125,7 @@ fn what_was_read_can_be_written_back() {
 
 #[test]
 fn reads_show_no_secret() {
-    let text = show(&example(), &LaneStats::default()).to_string();
+    let text = show(&example(), &LaneStats::default(), None).to_string();
     for secret in ["k3y", "pa55", "kley", "s3cret"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }

@@ -43,7 +43,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
         let matching = registry.subscriptions_after(after).filter(is_listed).cloned();
         take_page(matching, call.query.limit(), |subscription| subscription.number.to_string())
     };
-    let data = rows.iter().map(|subscription| show(subscription, &call.state.store.stats(subscription.number)));
+    let data = rows.iter().map(|subscription| shown(&call, subscription));
     Ok(page(data.collect(), next))
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
 
 /// The answer that made `subscription`, or tells again of it.
 fn answer_creation(call: &Call, subscription: &Subscription, replayed: bool) -> Response {
-    let mut shown = show(subscription, &call.state.store.stats(subscription.number));
+    let mut shown = shown(call, subscription);
     shown["secret"] = json!(subscription.secrets.last().map(|current| {
         // Asked again later, this is not the answer that made what was rotated in since.
         let is_its_own = current.created_at == subscription.created_at;
@@ -92,7 +92,7 @@ pub(super) async fn put(call: Call) -> Result<Response, Problem> {
 pub(super) async fn patch(call: Call) -> Result<Response, Problem> {
     let patch = call.object()?;
     update(&call, |current| {
-        let mut merged = match show(current, &Default::default()) {
+        let mut merged = match show(current, &Default::default(), None) {
             Value::Object(shown) => shown,
             _ => Map::new(),
         };
@@ -163,9 +163,14 @@ fn read_test(body: &Map<String, Value>) -> Result<Option<String>, Problem> {
     judged(faults, event_type)
 }
 
+fn shown(call: &Call, subscription: &Subscription) -> Value {
+    let state = &call.state;
+    let expires_at = state.performer.certificate_expires_at(&subscription.settings);
+    show(subscription, &state.store.stats(subscription.number), expires_at)
+}
+
 fn answer(call: &Call, status: StatusCode, subscription: &Subscription) -> Response {
-    let shown = show(subscription, &call.state.store.stats(subscription.number));
-    let mut response = http::json(status, &shown);
+    let mut response = http::json(status, &shown(call, subscription));
     tag(&mut response, subscription);
     response
 }

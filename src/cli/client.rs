@@ -1,6 +1,8 @@
 //! A small HTTP client for the daemon's API: over TCP, TLS or a Unix socket, one
 //! connection a request. Only the command line uses it; deliveries have their own.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
@@ -28,10 +31,10 @@ const URL_DEFAULT: &str = "http://127.0.0.1:8470";
 /// Which daemon, and who calls.
 #[derive(clap::Args, Default)]
 pub(super) struct ClientArgs {
-    /// The daemon's API; else POSTHASTE_URL, else http://127.0.0.1:8470
+    /// The daemon's API, or unix:PATH of its socket; else POSTHASTE_URL, else http://127.0.0.1:8470
     #[arg(long, value_name = "URL", conflicts_with = "socket")]
     url: Option<Url>,
-    /// The daemon's Unix socket, in place of a URL
+    /// The daemon's Unix socket, in place of --url unix:PATH
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// A file with the API token, which not everybody may read
@@ -83,9 +86,7 @@ impl Client {
             (None, None) => environment::secret(environment::TOKEN),
         };
         if let Some(path) = args.socket {
-            let name = format!("unix:{}", path.display());
-            let host = "localhost".to_owned();
-            return Ok(Client { target: Target::Unix(path), name, host, base_path: String::new(), token });
+            return Ok(Client::of_socket(path, token));
         }
         let url = match (args.url, environment::text(environment::URL)) {
             (Some(url), _) => url,
@@ -97,9 +98,18 @@ impl Client {
         Client::of_url(&url, token, args.ca_file)
     }
 
-    /// A client of the API at `url`.
+    fn of_socket(path: PathBuf, token: Option<Secret>) -> Client {
+        let name = format!("unix:{}", path.display());
+        Client { target: Target::Unix(path), name, host: "localhost".to_owned(), base_path: String::new(), token }
+    }
+
+    /// A client of the API at `url`, which may be a socket, as in `[service] listen`.
     pub(super) fn of_url(url: &Url, token: Option<Secret>, ca_file: Option<PathBuf>) -> Result<Client, Failure> {
         let wrong = || Failure::usage(format!("{url} is not the URL of an API: it must be like {URL_DEFAULT}"));
+        if url.scheme() == "unix" {
+            let path = percent_decode_str(url.path()).collect::<Vec<u8>>();
+            return Ok(Client::of_socket(PathBuf::from(OsString::from_vec(path)), token));
+        }
         let host = url.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
         let port = url.port_or_known_default().ok_or_else(wrong)?;
         let tls = match url.scheme() {
@@ -376,7 +386,11 @@ mod tests {
             let client = Client::of_url(&Url::parse(url).expect("a URL"), None, None).unwrap_or_else(|f| panic!("{f}"));
             assert_eq!((client.host.as_str(), client.base_path.as_str()), (host_header, base_path));
         }
-        for wrong in ["ftp://a", "unix:/run/x", "data:,x"] {
+        for (url, path) in [("unix:/run/x/api.sock", "/run/x/api.sock"), ("unix:/a b/é", "/a b/é")] {
+            let client = Client::of_url(&Url::parse(url).expect("a URL"), None, None).unwrap_or_else(|f| panic!("{f}"));
+            assert!(matches!(&client.target, Target::Unix(dialled) if dialled.as_os_str() == path), "{url}");
+        }
+        for wrong in ["ftp://a", "data:,x"] {
             let failure = Client::of_url(&Url::parse(wrong).expect("a URL"), None, None).err().expect(wrong);
             assert_eq!(failure.exit, Exit::Usage, "{wrong}");
         }

@@ -14,7 +14,7 @@ const EXAMPLE: &str = "Example:
   posthaste completions fish > ~/.config/fish/completions/posthaste.fish
 
 Subscriptions are completed by name or number; the daemon asked is the one that
-POSTHASTE_URL and POSTHASTE_TOKEN name.";
+POSTHASTE_URL (unix:PATH for a socket) and POSTHASTE_TOKEN name.";
 
 /// Print the completion script for a shell
 #[derive(clap::Args)]

@@ -128,7 +128,7 @@ impl Client {
         let host = host(outbound.url)?;
         let (stream, address) = self.0.dialer.dial(host.clone(), endpoint.port, outbound.organization, rules).await?;
         let started = if endpoint.tls.is_some() {
-            let stream = self.0.tls.handshake(stream, host, outbound.tls).await?;
+            let stream = self.0.tls.handshake(stream, host, endpoint.port, outbound.tls).await?;
             Connection::start(stream, address).await
         } else {
             Connection::start(stream, address).await

@@ -3,7 +3,8 @@
 //!
 //! - `address` says what may be dialled, `dial` dials it and nothing else, through the
 //!   `tunnel` of a proxy where one is configured;
-//! - `tls` checks who answers, `pool` keeps connections;
+//! - `tls` checks who answers, `certificates` keeps until when they may, `pool` keeps
+//!   connections;
 //! - `exchange` sends one request and reads its answer, `oauth2` fetches tokens.
 //!
 //! **No redirect is followed, no cookie kept, nothing sent twice**, but for one
@@ -12,6 +13,7 @@
 
 mod address;
 mod cache;
+mod certificates;
 mod dial;
 mod exchange;
 mod oauth2;
@@ -24,6 +26,7 @@ mod tls;
 mod tunnel;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,6 +35,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{self, AllowedNetwork, Proxy, environment};
@@ -39,6 +43,7 @@ use crate::id::Lane;
 use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
 use crate::secret;
+use crate::time::Timestamp;
 
 use address::Policy;
 use dial::Dialer;
@@ -227,6 +232,15 @@ impl Client {
     /// Drops the token of a lane, because its subscription changed or is gone.
     pub fn forget(&self, lane: Lane) {
         self.0.tokens.forget(lane);
+    }
+
+    /// Until when the certificates of the endpoints of `urls` are valid, as they were last
+    /// seen: one an endpoint, none of those that were not seen since the start.
+    pub fn certificates<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> Vec<Timestamp> {
+        let urls = urls.into_iter().filter_map(|url| Url::parse(url).ok()).filter(|url| url.scheme() == "https");
+        let endpoints: HashSet<(String, u16)> =
+            urls.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))).collect();
+        endpoints.into_iter().filter_map(|endpoint| self.0.tls.certificates.valid_until(&endpoint)).collect()
     }
 
     /// Makes one exchange. Never fails otherwise than by the exchange's own result;

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use super::cache::Cache;
+use super::certificates::Certificates;
 use super::{Failure, Roots};
 use crate::limits::TLS_CONFIGS_MAX;
 use crate::model::{FailureCode, TlsSettings};
@@ -56,6 +57,8 @@ pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     roots: RootCertStore,
     configs: Mutex<Cache<Fingerprint, Arc<ClientConfig>>>,
+    /// Until when the certificates are valid that were shown.
+    pub(super) certificates: Certificates,
 }
 
 impl Tls {
@@ -83,30 +86,40 @@ impl Tls {
             }
         }
         let configs = Mutex::new(Cache::new(TLS_CONFIGS_MAX));
-        Ok((Tls { provider, roots, configs }, warnings))
+        Ok((Tls { provider, roots, configs, certificates: Certificates::new() }, warnings))
     }
 
-    /// Speaks TLS on `stream` with the receiver that is called `host`.
+    /// Speaks TLS on `stream` with the receiver that is called `host` and has that port.
     pub(super) async fn handshake(
         &self,
         stream: TcpStream,
         host: Host<&str>,
+        port: u16,
         settings: &TlsSettings,
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let failure = |detail: String| Failure::new(FailureCode::Tls, detail);
         let config = self.config(settings).map_err(|error| failure(error.to_string()))?;
-        let name = match host {
-            Host::Domain(name) => ServerName::try_from(name.to_owned())
+        let name = match &host {
+            Host::Domain(name) => ServerName::try_from((*name).to_owned())
                 .map_err(|_| failure("the host's name is none that a certificate can have".to_owned()))?,
-            Host::Ipv4(ip) => ServerName::IpAddress(IpAddr::V4(ip.into())),
-            Host::Ipv6(ip) => ServerName::IpAddress(IpAddr::V6(ip.into())),
+            Host::Ipv4(ip) => ServerName::IpAddress(IpAddr::V4((*ip).into())),
+            Host::Ipv6(ip) => ServerName::IpAddress(IpAddr::V6((*ip).into())),
         };
-        TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
-            failure(match find(&error) {
-                Some(error) => explain(error),
-                None => format!("the connection broke during the handshake: {}", error.kind()),
-            })
-        })
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+            let Some(error) = find(&error) else {
+                return failure(format!("the connection broke during the handshake: {}", error.kind()));
+            };
+            self.certificates.refused(host.clone(), port, error);
+            failure(explain(error))
+        })?;
+        let session = stream.get_ref().1;
+        // A resumed one shows none: what is told of it was shown when the session began.
+        if let (Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest), Some([shown, ..])) =
+            (session.handshake_kind(), session.peer_certificates())
+        {
+            self.certificates.shown(host, port, shown);
+        }
+        Ok(stream)
     }
 
     /// The configuration for `settings`, made once.

@@ -343,6 +343,14 @@ impl Store {
         }
     }
 
+    /// What secrets are encrypted under, and how far a change of keys is.
+    pub fn encryption(&self) -> Encryption {
+        let key = self.shared.keyring().current();
+        let is_done = *self.shared.sealed_under.lock().unwrap_or_else(PoisonError::into_inner) == Some(key);
+        let rows_to_seal = *self.shared.rows_to_seal.lock().unwrap_or_else(PoisonError::into_inner);
+        Encryption { key, records_left: if is_done { Some(0) } else { rows_to_seal } }
+    }
+
     /// Takes new limits, retention, rules and keys over: the latter only after
     /// [`Store::check_keys`].
     pub fn reconfigure(&self, options: Options) {

@@ -3,6 +3,7 @@
 use crate::id::{DeliveryId, EventId, Lane};
 use crate::model::{Delivery, DeliveryState, Event, Head, Name};
 use crate::pattern::Pattern;
+use crate::seal::KeyId;
 use crate::time::Timestamp;
 
 /// Part of a list, newest first.
@@ -125,6 +126,16 @@ pub struct Totals {
     pub file_bytes: u64,
     /// Bytes in it that hold something.
     pub live_bytes: u64,
+}
+
+/// What secrets are encrypted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// The key in force; none: they are in clear.
+    pub key: Option<KeyId>,
+    /// Records that a change of keys has not come to yet; none: it has just been asked for,
+    /// or some cannot be read and the earlier keys are still needed.
+    pub records_left: Option<u64>,
 }
 
 /// The pending delivery that has waited for longest.

@@ -10,7 +10,7 @@
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use redb::{ReadableTable, TableHandle, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, TableHandle, WriteTransaction};
 use zeroize::Zeroizing;
 
 use crate::id::Lane;
@@ -100,8 +100,15 @@ pub(super) struct Resealed {
     pub(super) next: Option<Progress>,
     /// Rows written anew.
     pub(super) written: usize,
+    /// Rows gone through.
+    pub(super) seen: usize,
     /// Rows passed over because they cannot be read: they stay as they are.
     pub(super) unreadable: usize,
+}
+
+/// How many rows there are to go through.
+pub(super) fn rows(transaction: &WriteTransaction) -> Result<u64, StoreError> {
+    Ok(transaction.open_table(SUBSCRIPTION)?.len()? + transaction.open_table(CREATION)?.len()?)
 }
 
 /// Seals the next rows.
@@ -135,7 +142,7 @@ pub(super) fn step(
             for (lane, sealed) in &meant.rows {
                 table.insert(lane.0, sealed.as_slice())?;
             }
-            Ok(Resealed { next: Some(next), written: meant.rows.len(), unreadable })
+            Ok(Resealed { next: Some(next), written: meant.rows.len(), seen: meant.seen, unreadable })
         }
         Progress::Creations(first) => {
             let mut table = transaction.open_table(CREATION)?;
@@ -161,7 +168,7 @@ pub(super) fn step(
             for (key, sealed) in &meant.rows {
                 table.insert(key.as_slice(), sealed.as_slice())?;
             }
-            Ok(Resealed { next, written: meant.rows.len(), unreadable })
+            Ok(Resealed { next, written: meant.rows.len(), seen: meant.seen, unreadable })
         }
     }
 }

@@ -48,6 +48,9 @@ pub(super) struct Shared {
     pub(super) has_failed: AtomicBool,
     /// Under which key every row is sealed that holds secrets, where that is known.
     pub(super) sealed_under: Mutex<Option<SealedUnder>>,
+    /// Rows that a change of keys has not gone through yet; none: it was given up, or has
+    /// not begun.
+    pub(super) rows_to_seal: Mutex<Option<u64>>,
     /// When the store was restored, while its deliveries are held since.
     pub(super) held_since: Mutex<Option<Timestamp>>,
     /// One backup is made at a time.
@@ -75,6 +78,7 @@ impl Shared {
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             sealed_under: Mutex::new(None),
+            rows_to_seal: Mutex::new(None),
             held_since: Mutex::new(None),
             backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
@@ -117,6 +121,10 @@ impl Shared {
         let lanes = self.lanes();
         let enabled = registry.subscriptions_below(organization).filter(|subscription| subscription.is_enabled());
         enabled.filter_map(|subscription| lanes.get(&subscription.number)).map(|stats| stats.pending_bytes).sum()
+    }
+
+    pub(super) fn tell_rows_to_seal(&self, rows: Option<u64>) {
+        *self.rows_to_seal.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 
     pub(super) fn rules(&self) -> Arc<Vec<Rule>> {

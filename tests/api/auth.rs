@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::support::Daemon;
 use crate::{call_as, daemon_with_keys, key, path_of, sorted, texts, token};
@@ -289,6 +290,52 @@ async fn keys_change_with_a_reload() {
     assert_eq!((ask("old").await, ask("new").await), (200, 401));
     assert!(daemon.reload(&key("new", &["read"], &["*"])).await);
     assert_eq!((ask("old").await, ask("new").await), (401, 200));
+}
+
+/// Who was let in stays in until the answer, and the connection stays.
+#[tokio::test]
+async fn a_request_in_flight_keeps_its_key_over_a_reload() {
+    let daemon = daemon_with_keys(&[key("old", &["publish"], &["*"])]).await;
+    let body = r#"{"type": "door.opened", "data": 1}"#;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        daemon.address,
+        token("old"),
+        body.len()
+    );
+    let stream = tokio::net::TcpStream::connect(daemon.address).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    for (status, is_reloaded) in [("202", true), ("401", false)] {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        if is_reloaded {
+            // Asked for its body, it has been let in.
+            assert!(status_line(&mut stream).await.contains("100"));
+            assert!(daemon.reload(&key("new", &["publish"], &["*"])).await);
+            stream.write_all(body.as_bytes()).await.unwrap();
+        }
+        let line = status_line(&mut stream).await;
+        assert!(line.contains(status), "{line}");
+    }
+}
+
+/// The first line of an answer; its headers and its body are passed over.
+async fn status_line(stream: &mut BufReader<tokio::net::TcpStream>) -> String {
+    let (mut first, mut length) = (String::new(), 0);
+    stream.read_line(&mut first).await.unwrap();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    first
 }
 
 /// A reload with `auth = "none"` and a loopback `listen` passed the file's own

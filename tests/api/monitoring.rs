@@ -13,6 +13,9 @@ use crate::{failing_receiver, publish_for_delivery};
 const ALERTS: &str = include_str!("../../packaging/alerts.yml");
 const DASHBOARD: &str = include_str!("../../packaging/grafana-dashboard.json");
 
+/// When certificates end that rcgen makes.
+const END_OF_RCGEN: &str = "4096-01-01T00:00:00.000Z";
+
 /// The names that `/metrics` has values for, once one delivery succeeded and one waits.
 async fn told() -> BTreeSet<String> {
     let daemon = Daemon::start().await;
@@ -36,6 +39,11 @@ async fn told() -> BTreeSet<String> {
     }
     let oldest = format!("posthaste_oldest_pending_timestamp_seconds {}", daemon.clock.now().as_secs());
     assert!(text.lines().any(|shown| shown == oldest), "{oldest} in\n{text}");
+    // Both receivers speak TLS, on ports of their own.
+    let certificates = "posthaste_endpoint_certificates{expiry=\"later\"} 2";
+    assert!(text.lines().any(|shown| shown == certificates), "{certificates} in\n{text}");
+    let shown = daemon.get("/v1/subscriptions").await.expect(200);
+    assert_eq!(crate::texts(shown["data"].as_array().unwrap(), "/certificate_expires_at"), [END_OF_RCGEN; 2]);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }

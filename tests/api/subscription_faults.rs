@@ -50,7 +50,7 @@ async fn unknown_fields_are_named_wherever_they_stand() {
             // Read-only fields are ignored, so that what was read can be written back.
             (
                 json!({"id": 1, "number": "x", "stats": [], "status_reason": 2, "created_at": 3, "updated_at": 4,
-                       "created_by": 5, "managed_by": 6, "declared_as": 7}),
+                       "created_by": 5, "managed_by": 6, "declared_as": 7, "certificate_expires_at": 8}),
                 &[],
             ),
         ],

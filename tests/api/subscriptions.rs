@@ -77,6 +77,7 @@ async fn a_subscription_of_two_fields_has_the_documented_defaults() {
         "stats": {"odometer": 0, "attempts": 0, "consecutive_failures": 0, "last_triggered_at": null,
                   "last_success_at": null, "last_failure": null, "pending": 0},
         "created_at": now, "updated_at": now, "created_by": "anonymous", "managed_by": "api", "declared_as": null,
+        "certificate_expires_at": null,
     });
     assert_eq!(made, expected);
     let read = daemon.get(&location).await;

@@ -159,6 +159,45 @@ async fn a_reload_changes_retries_and_networks() {
     assert_eq!(receiver.total(), 3);
 }
 
+/// A reload that set lanes up anew would let a dead endpoint be tried at once and a slow one
+/// be flooded.
+#[tokio::test]
+async fn a_reload_leaves_breakers_rates_and_idempotency_alone() {
+    let daemon = Daemon::start().await;
+    let recovering = Receiver::answering(|_, number| Reply::status(if number < 5 { 503 } else { 200 })).await;
+    let fields = json!({"url": recovering.url, "events": ["door.*"], "delivery": {"concurrency": 1}});
+    let tripped = path_of(&daemon.subscribe(fields).await);
+    let slow = Receiver::start().await;
+    let fields = json!({"url": slow.url, "events": ["tick"], "delivery": {"rate_per_second": 0.1}});
+    let rated = path_of(&daemon.subscribe(fields).await);
+    for number in 0..10 {
+        daemon.publish("door.opened", json!(number)).await;
+        daemon.publish("tick", json!(number)).await;
+    }
+    let once = json!({"type": "other", "event_id": "once", "data": 1});
+    daemon.post("/v1/events", once.clone()).await.expect(202);
+    let attempts = |count: u64| move |shown: &Value| shown["stats"]["attempts"] == count;
+    daemon.until(&tripped, attempts(5)).await;
+    daemon.until(&rated, attempts(1)).await;
+
+    let mut witness = Witness::start(&daemon).await;
+    for text in ["[delivery]\nconcurrency_total = 100\n", "[delivery]\nconcurrency_total = 200\n"] {
+        assert!(daemon.reload(text).await);
+        witness.passes(&daemon).await;
+        witness.passes(&daemon).await;
+        assert_eq!((recovering.total(), slow.total()), (5, 1));
+    }
+    let repeated = daemon.post("/v1/events", once).await;
+    assert_eq!(repeated.expect(200)["duplicate"], true);
+
+    // A pause is longer by up to a fifth, by chance.
+    daemon.pass(Duration::from_secs(12));
+    daemon
+        .until(&tripped, |shown| shown["stats"]["odometer"] != 0 && shown["stats"]["consecutive_failures"] == 0)
+        .await;
+    daemon.until(&rated, attempts(2)).await;
+}
+
 #[tokio::test]
 async fn a_restart_keeps_due_times_and_delivers_what_was_pending() {
     let mut daemon = Daemon::start().await;

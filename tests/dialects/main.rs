@@ -4,6 +4,7 @@
 //! - `vectors`: published signatures, reproduced.
 //! - `examples`: every example event of the vendors, published and received.
 //! - `ferriskey_api`, …: each management API, by HTTP.
+//! - `declared`: webhooks that files own, in each of these APIs.
 //! - `formats`: what is particular to each format.
 //! - `hostile`: data of unknown origin in templates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,6 +13,7 @@
 mod support;
 
 mod blynk_api;
+mod declared;
 mod examples;
 mod ferriskey_api;
 mod formats;

@@ -63,6 +63,8 @@ async fn the_unix_socket_is_its_owners_alone_and_answers() {
     let words = ["publish", "--type", "a.b", "--json", "--socket", socket.to_str().expect("text")];
     let output = run(&words).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // Spelled as in the configuration, as POSTHASTE_URL has it where the socket is all there is.
+    assert_eq!(run(&["status", "--url", &listen]).await.status.code(), Some(0));
     daemon.stop().await;
     assert_eq!(run(&words).await.status.code(), Some(3));
     // What a stop or a crash left behind is no obstacle.

@@ -119,7 +119,7 @@ fn told(problem: &Problem, names: &[(&str, &str)]) -> String {
 /// The subscription as the native API shows it: what a vendor's body is written over,
 /// so that what the vendor does not know stays as it is.
 fn shown(subscription: &Subscription) -> Map<String, Value> {
-    match show(subscription, &LaneStats::default()) {
+    match show(subscription, &LaneStats::default(), None) {
         Value::Object(shown) => shown,
         _ => Map::new(),
     }

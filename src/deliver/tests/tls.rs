@@ -105,6 +105,37 @@ async fn certificates_that_are_not_valid_are_refused_unless_nothing_is_verified(
     }
 }
 
+/// What there is to warn of before deliveries fail: seen where it is accepted, and where it
+/// is refused for its age.
+#[tokio::test]
+async fn it_is_held_until_when_each_endpoints_certificate_is_valid() {
+    let authority = authority();
+    let client = client();
+    let until = |year| {
+        let mut params = params("127.0.0.1");
+        params.not_after = date_time_ymd(year, 2, 3);
+        params
+    };
+    let valid = receiver_of(&[&rustls::version::TLS12], &authority, until(2050), None).await;
+    let expired = receiver(&authority, until(2020), None).await;
+    let (valid_url, expired_url) =
+        (format!("https://{}/a?{{id}}", valid.address), format!("https://{}", expired.address));
+    assert!(client.certificates([valid_url.as_str(), &expired_url]).is_empty(), "none was seen");
+    for _ in 0..2 {
+        assert_eq!(status(sending(&valid, trusting(&authority)).by(&client).await), 200);
+        sending(&expired, trusting(&authority)).by(&client).await.expect_err("expired");
+    }
+    let seen = |urls: &[&str]| {
+        let mut seen = client.certificates(urls.iter().copied());
+        seen.sort();
+        seen.iter().map(|at| at.to_rfc3339_seconds()).collect::<Vec<String>>()
+    };
+    assert_eq!(seen(&[&valid_url]), ["2050-02-03T00:00:00Z"]);
+    let plain = format!("http://{}", valid.address);
+    let twice = [&valid_url[..], &expired_url, &valid_url, &plain, "https://elsewhere.example", "nonsense"];
+    assert_eq!(seen(&twice), ["2020-02-03T00:00:00Z", "2050-02-03T00:00:00Z"], "one an endpoint");
+}
+
 #[tokio::test]
 async fn both_versions_are_spoken() {
     let authority = authority();

@@ -235,15 +235,21 @@ fn a_key_cannot_be_let_go_before_all_rows_are_written_anew() {
     let clock = Clock::manual(Timestamp::from_millis(START));
     let mut store = Stepped::open(&disk, first.clone(), clock, [8; 32]).unwrap();
     store.store.reconfigure(Options { keyring: keys(&[2], &[1]), ..first });
-    for _ in 0..2 {
+    let told = |store: &Stepped| store.store.encryption();
+    let second = Some(key(2).id());
+    assert_eq!(told(&store), Encryption { key: second, records_left: None }, "only asked for");
+    let rows_left = BULK_ROWS_MAX as u64 + 1;
+    for left in [rows_left, 1] {
         assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
         store.turn();
+        assert_eq!(told(&store), Encryption { key: second, records_left: Some(left) });
     }
     let halfway = rows(&store, &keys(&[2], &[1]));
     assert_eq!(halfway, (BULK_ROWS_MAX + 1, BULK_ROWS_MAX), "a thousand rows a commit");
     assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
     store.turn();
     assert!(store.store.check_keys(&keys(&[2], &[])).is_ok());
+    assert_eq!(told(&store), Encryption { key: second, records_left: Some(0) });
 }
 
 /// The power goes at every write of a rotation: what is there opens with both keys,

@@ -14,13 +14,14 @@ use super::Writer;
 /// How far it is.
 pub(super) struct Resealing {
     next: Progress,
+    seen: u64,
     written: usize,
     unreadable: usize,
 }
 
 impl Resealing {
     pub(super) fn new() -> Resealing {
-        Resealing { next: Progress::BEGINNING, written: 0, unreadable: 0 }
+        Resealing { next: Progress::BEGINNING, seen: 0, written: 0, unreadable: 0 }
     }
 }
 
@@ -42,6 +43,9 @@ impl Writer {
         let transaction = schema::begin(database)?;
         let mut sealer = Sealer { keyring: &self.keyring, random: &mut self.random };
         let step = sealed::step(&transaction, &mut sealer, &resealing.next)?;
+        resealing.seen += step.seen as u64;
+        // More may come meanwhile; what comes is sealed as it should be.
+        self.shared.tell_rows_to_seal(Some(sealed::rows(&transaction)?.saturating_sub(resealing.seen)));
         if step.written > 0 {
             transaction.commit()?;
         } else {
@@ -54,6 +58,7 @@ impl Writer {
             None => {
                 let (written, unreadable) = (resealing.written, resealing.unreadable);
                 self.resealing = None;
+                self.shared.tell_rows_to_seal(None);
                 self.tell_resealed(written, unreadable);
             }
         }
@@ -68,6 +73,7 @@ impl Writer {
             Err(error @ (StoreError::Record(_) | StoreError::UnknownKey(_))) => {
                 tracing::error!(%error, "secrets are not encrypted anew; the earlier keys are still needed");
                 self.resealing = None;
+                self.shared.tell_rows_to_seal(None);
                 true
             }
             Err(error) => {
