@@ -17,7 +17,7 @@ const FIXED: std::ops::Range<u64> = 0..12;
 
 /// How many seeds follow from the commit, where it is told. So many, and not for so
 /// long: what a commit was found to keep is found again, on a machine of any speed.
-const OF_COMMIT: u64 = 64;
+const OF_COMMIT: u64 = 32;
 
 /// What people ask for in the storm of one seed.
 const ACTIONS: usize = 120;
