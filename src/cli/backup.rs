@@ -16,7 +16,7 @@ use crate::limits::PROOF_CACHE_BYTES;
 use crate::store::backup::{Counted, Passing, Summary, verify};
 use crate::store::inspect::Report;
 use crate::store::offline;
-use crate::store::restore::prove;
+use crate::store::restore::{RestoreError, prove};
 use crate::time::Clock;
 
 const EXAMPLE: &str = "Example:
@@ -140,10 +140,11 @@ fn to_file(source: &Source, path: &Path, unopened: bool) -> Result<(Summary, Opt
         let scratch = beside("proof");
         let file = make(&scratch).and_then(|file| fs::remove_file(&scratch).map(|()| file)).map_err(failed)?;
         let proved = prove(&unfinished, file, PROOF_CACHE_BYTES, &tell);
-        proved.map(|(summary, report)| (summary, Some(report))).map_err(|error| {
-            Failure::failed(format!(
-                "the backup cannot be proved: {error}; that takes as much room again, and none with --unopened"
-            ))
+        proved.map(|(summary, report)| (summary, Some(report))).map_err(|error| match error {
+            RestoreError::Backup(_, error) => Failure::failed(format!("what was written: {error}")),
+            error => Failure::failed(format!(
+                "the backup cannot be opened: {error}; that takes as much room again, and none with --unopened"
+            )),
         })
     })();
     let proved = made.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
