@@ -69,6 +69,10 @@ const READS: &[Code] = &[Code::Unavailable];
 /// Why it does not write.
 const WRITES: &[Code] = &[Code::Busy, Code::OutcomeUnknown, Code::Unavailable, Code::StorageFull];
 
+/// What a change of a subscription is refused with.
+const SUBSCRIPTION_NOT_CHANGED: &[Code] =
+    &[Code::ManagedByFile, Code::Stale, Code::Expired, Code::SecretRequired, Code::VerificationFailed];
+
 const DELETED: Answers = &[(NO_CONTENT, "it is no more", Shape::Empty)];
 const SUBSCRIPTION_SHOWN: Answers = &[(OK, "as it stands; its ETag covers the settings", Shape::Json("Subscription"))];
 
@@ -437,13 +441,7 @@ fn subscription_routes() -> Vec<Route> {
         )
         .reads(&[VERIFY, IF_MATCH])
         .takes(Accepted::json("SubscriptionInput"))
-        .refuses(&[
-            Code::ManagedByFile,
-            Code::Stale,
-            Code::Expired,
-            Code::SecretRequired,
-            Code::VerificationFailed,
-        ]),
+        .refuses(SUBSCRIPTION_NOT_CHANGED),
         route(
             Method::PATCH,
             SUBSCRIPTION,
@@ -458,13 +456,7 @@ fn subscription_routes() -> Vec<Route> {
             content_types: &["application/json", "application/merge-patch+json"],
             ..Accepted::json("SubscriptionPatch")
         })
-        .refuses(&[
-            Code::ManagedByFile,
-            Code::Stale,
-            Code::Expired,
-            Code::SecretRequired,
-            Code::VerificationFailed,
-        ]),
+        .refuses(SUBSCRIPTION_NOT_CHANGED),
         delete(
             SUBSCRIPTION,
             Access::Role(Manage),
