@@ -3,6 +3,7 @@
 //! values by the time they get here.
 
 use std::cell::{Cell, RefCell};
+#[cfg(test)]
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub struct Fields<'a> {
     path: String,
     map: &'a Map<String, Value>,
     faults: &'a Faults,
-    known: RefCell<BTreeSet<&'static str>>,
+    known: RefCell<Vec<&'static str>>,
     finished: Cell<bool>,
 }
 
@@ -105,7 +106,7 @@ impl<'a> Fields<'a> {
     pub fn raw(&self, name: &'static str) -> Option<&'a Value> {
         #[cfg(test)]
         self.faults.asked.borrow_mut().insert(self.path(name));
-        self.known.borrow_mut().insert(name);
+        self.known.borrow_mut().push(name);
         self.map.get(name)
     }
 
@@ -273,7 +274,7 @@ impl<'a> Fields<'a> {
     pub fn finish(self) {
         self.finished.set(true);
         let known = self.known.borrow();
-        for name in self.map.keys().filter(|name| !known.contains(name.as_str())) {
+        for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
             match nearest(name, known.iter().copied()) {
                 Some(near) => self.fault(name, format!("is not known; did you mean \"{near}\"?")),
                 None => self.fault(name, "is not known"),

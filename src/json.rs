@@ -89,6 +89,11 @@ impl From<&serde_json::Value> for Json {
 /// Refuses nesting beyond [`JSON_DEPTH_MAX`] before any parser recurses. Counts
 /// brackets outside strings; whether they match is for the parser to say.
 pub fn check_depth(bytes: &[u8]) -> Result<(), JsonError> {
+    // Mostly there are too few to nest so deep. Counting them all is many times faster than telling
+    // where strings are, because it looks at many bytes at once.
+    if bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= JSON_DEPTH_MAX {
+        return Ok(());
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for &byte in bytes {
         if in_string {

@@ -39,9 +39,8 @@ pub(super) fn parse(value: &RawValue) -> Result<Given, Vec<Fault>> {
     let faults = Faults::new();
     let mut data = None;
     let mut decoded = Map::new();
-    let mut names = std::collections::BTreeSet::new();
     for (name, value) in members {
-        if !names.insert(name.clone()) {
+        if decoded.contains_key(&name) || (name == "data" && data.is_some()) {
             faults.add(name, "is given twice");
         } else if name == "data" {
             data = Some(Json::from_checked(Bytes::copy_from_slice(value.get().as_bytes())));

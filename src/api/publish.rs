@@ -2,8 +2,8 @@
 //! the store has committed, never before.**
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use crate::auth::Caller;
 use crate::http::{self, Code, Problem, Response, StatusCode};
@@ -24,7 +24,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 /// `POST /v1/events`
 pub(super) async fn one(call: Call) -> Result<Response, Problem> {
     let key = call.header_text("idempotency-key")?;
-    let given = read(&call.body)?;
+    let given = value(&call.body).and_then(read)?;
     let mut event = own(&call, given)?;
     event.idempotency_key = key;
     organizations::make_first_named(&call, &event.organization).await?;
@@ -45,12 +45,10 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
         let message = format!("has {} events; a batch may have at most {BATCH_EVENTS_MAX}", items.len());
         return Err(Problem::faults(vec![Fault::new("", message)]));
     }
-    let read: Vec<Result<NewEvent, Problem>> =
-        items.into_iter().map(|item| read(item).and_then(|given| own(&call, given))).collect();
-    let mut events = Vec::with_capacity(read.len());
-    let mut refused = Vec::with_capacity(read.len());
-    for result in read {
-        match result {
+    let mut events = Vec::with_capacity(items.len());
+    let mut refused = Vec::with_capacity(items.len());
+    for item in items {
+        match item.and_then(read).and_then(|given| own(&call, given)) {
             Ok(event) => {
                 events.push(event);
                 refused.push(None);
@@ -60,7 +58,7 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
     }
     make_organizations(&call, &events).await?;
     let mut accepted = if events.is_empty() { Vec::new() } else { call.state.store.accept(events).await? }.into_iter();
-    let mut results = Vec::with_capacity(refused.len());
+    let mut data = Vec::with_capacity(refused.len());
     for refused in refused {
         let result = match refused {
             Some(problem) => Err(problem),
@@ -69,9 +67,9 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
                 None => return Err(Problem::new(Code::Internal)),
             },
         };
-        results.push(show_result(result));
+        data.push(show_result(result));
     }
-    Ok(http::json(StatusCode::OK, &json!({"data": results})))
+    Ok(http::json(StatusCode::OK, &BatchAnswer { data }))
 }
 
 async fn make_organizations(call: &Call, events: &[NewEvent]) -> Result<(), Problem> {
@@ -84,30 +82,41 @@ async fn make_organizations(call: &Call, events: &[NewEvent]) -> Result<(), Prob
     Ok(())
 }
 
-/// Each line that is not blank.
-fn split_lines(body: &[u8]) -> Vec<&[u8]> {
+/// Each line that is not blank, where it is JSON.
+fn split_lines(body: &[u8]) -> Vec<Result<&RawValue, Problem>> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.filter(|line| !line.is_empty()).collect()
+    lines.filter(|line| !line.is_empty()).map(value).collect()
 }
 
 /// Each item of the array, which as a whole must be JSON. How deep it may nest is
 /// each item's own question: nothing here recurses.
-fn split_array(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
+fn split_array(body: &[u8]) -> Result<Vec<Result<&RawValue, Problem>>, Problem> {
     let items: &RawValue = serde_json::from_slice(body).map_err(JsonError::from)?;
     match json::level(items) {
-        json::Level::Array(items) => Ok(items.into_iter().map(|item| item.get().as_bytes()).collect()),
+        json::Level::Array(items) => {
+            Ok(items.into_iter().map(|item| check_size(item.get().len()).map(|()| item)).collect())
+        }
         _ => Err(Problem::faults(vec![Fault::new("", format!("must be a list of events, or {NDJSON}"))])),
     }
 }
 
-/// One event.
-fn read(text: &[u8]) -> Result<Given, Problem> {
-    if text.len() > EVENT_BYTES_MAX {
-        let detail = format!("an event may have at most {EVENT_BYTES_MAX} bytes");
-        return Err(Problem::new(Code::TooLarge).detail(detail));
+fn check_size(bytes: usize) -> Result<(), Problem> {
+    if bytes <= EVENT_BYTES_MAX {
+        return Ok(());
     }
-    json::check_depth(text)?;
-    let value: &RawValue = serde_json::from_slice(text).map_err(JsonError::from)?;
+    let detail = format!("an event may have at most {EVENT_BYTES_MAX} bytes");
+    Err(Problem::new(Code::TooLarge).detail(detail))
+}
+
+/// The one JSON value that `text` is, of an event's size.
+fn value(text: &[u8]) -> Result<&RawValue, Problem> {
+    check_size(text.len())?;
+    Ok(serde_json::from_slice(text).map_err(JsonError::from)?)
+}
+
+/// One event.
+fn read(value: &RawValue) -> Result<Given, Problem> {
+    json::check_depth(value.get().as_bytes())?;
     parse(value).map_err(Problem::faults)
 }
 
@@ -150,6 +159,9 @@ fn organization_of(registry: &Registry, caller: &Caller, given: &Given) -> Resul
 /// What the publisher of an accepted event is told.
 #[derive(Serialize)]
 struct Published {
+    /// Of one in a batch: what it would have been answered alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
     id: String,
     event_id: String,
     duplicate: bool,
@@ -167,23 +179,28 @@ fn show(accepted: &Accepted) -> Published {
         id,
         duplicate: accepted.duplicate,
         deliveries: accepted.deliveries,
+        status: None,
     }
 }
 
-/// One event's part of a batch's answer: a status, and what it would have been answered alone.
-fn show_result(result: Result<Accepted, Problem>) -> Value {
+/// What the publisher of a batch is told: of each event, in order.
+#[derive(Serialize)]
+struct BatchAnswer {
+    data: Vec<BatchItem>,
+}
+
+/// One event's part of it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BatchItem {
+    Accepted(Published),
+    Refused(Value),
+}
+
+fn show_result(result: Result<Accepted, Problem>) -> BatchItem {
     match result {
-        Ok(accepted) => {
-            let Published { id, event_id, duplicate, deliveries } = show(&accepted);
-            json!({
-                "status": status(&accepted).as_u16(),
-                "id": id,
-                "event_id": event_id,
-                "duplicate": duplicate,
-                "deliveries": deliveries,
-            })
-        }
-        Err(problem) => problem.to_value(),
+        Ok(accepted) => BatchItem::Accepted(Published { status: Some(status(&accepted).as_u16()), ..show(&accepted) }),
+        Err(problem) => BatchItem::Refused(problem.to_value()),
     }
 }
 
@@ -194,18 +211,19 @@ mod tests {
     use crate::id::Minter;
     use crate::model::Source;
     use crate::time::Timestamp;
+    use serde_json::json;
 
-    fn texts(items: Vec<&[u8]>) -> Vec<String> {
-        items.iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect()
+    fn texts(items: Vec<Result<&RawValue, Problem>>) -> Vec<Result<&str, Code>> {
+        items.into_iter().map(|item| item.map(RawValue::get).map_err(|problem| problem.code())).collect()
     }
 
     #[test]
     fn batches_are_lines_or_an_array() {
         let lines = b"{\"a\":1}\r\n\n  {\"b\": 2}  \nnonsense";
-        assert_eq!(texts(split_lines(lines)), ["{\"a\":1}", "{\"b\": 2}", "nonsense"]);
+        assert_eq!(texts(split_lines(lines)), [Ok("{\"a\":1}"), Ok("{\"b\": 2}"), Err(Code::InvalidJson)]);
         assert!(split_lines(b" \n\r\n").is_empty());
         let array = b" [ {\"a\": 1} , [], 3 ] ";
-        assert_eq!(texts(split_array(array).expect("an array")), ["{\"a\": 1}", "[]", "3"]);
+        assert_eq!(texts(split_array(array).expect("an array")), [Ok("{\"a\": 1}"), Ok("[]"), Ok("3")]);
         for (body, code) in [
             (&b"{\"type\":\"a\",\"data\":1}"[..], Code::ValidationFailed),
             (b"[1,", Code::InvalidJson),
@@ -220,13 +238,15 @@ mod tests {
     #[test]
     fn each_item_fails_alone() {
         let body = b"{\"type\":\"a\",\"data\":[1, 2]}\n{\"type\":\"a\"}\n{\"type\":\n[]";
-        let results: Vec<Result<Given, Problem>> = split_lines(body).into_iter().map(read).collect();
+        let results: Vec<Result<Given, Problem>> =
+            split_lines(body).into_iter().map(|item| item.and_then(read)).collect();
         let codes: Vec<Option<Code>> = results.iter().map(|result| result.as_ref().err().map(Problem::code)).collect();
         let invalid = Some(Code::ValidationFailed);
         assert_eq!(codes, [None, invalid, Some(Code::InvalidJson), invalid]);
         assert_eq!(results[0].as_ref().expect("valid").data.as_bytes(), b"[1, 2]");
-        let large = vec![b' '; EVENT_BYTES_MAX + 1];
-        assert_eq!(read(&large).expect_err("too large").code(), Code::TooLarge);
+        let large = format!("[\"{}\", 3]", "x".repeat(EVENT_BYTES_MAX - 1));
+        assert_eq!(texts(split_array(large.as_bytes()).expect("an array")), [Err(Code::TooLarge), Ok("3")]);
+        assert_eq!(texts(split_lines(large.as_bytes())), [Err(Code::TooLarge)]);
     }
 
     #[test]
@@ -267,14 +287,15 @@ mod tests {
     fn the_answer_names_the_publishers_id_else_ours() {
         let id = Minter::after(None).mint(Timestamp::from_millis(1), 1);
         let mut accepted = Accepted { id, event_id: None, duplicate: false, deliveries: 2 };
-        let shown = show_result(Ok(accepted.clone()));
+        let show = |accepted| serde_json::to_value(show_result(Ok(accepted))).expect("JSON");
+        let shown = show(accepted.clone());
         assert_eq!(
             (&shown["status"], &shown["event_id"], &shown["id"]),
             (&json!(202), &shown["id"], &json!(id.to_string()))
         );
         accepted.event_id = Some("mine".to_owned());
         accepted.duplicate = true;
-        let shown = show_result(Ok(accepted));
+        let shown = show(accepted);
         assert_eq!((&shown["status"], &shown["event_id"]), (&json!(200), &json!("mine")));
     }
 }
