@@ -45,9 +45,23 @@ struct Waiting<C, O> {
     taken_before: usize,
     /// When that was.
     taken_at: Option<Instant>,
+    /// What the writer is at: it is woken only by what it waits for, because on a busy
+    /// machine each waking costs as much as an event's row.
+    writer: At,
     /// The writer should look around though nothing arrived.
     nudged: bool,
     closed: bool,
+}
+
+/// What the writer is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Its work: it looks at the queue by itself, once that is done.
+    Work,
+    /// Waiting for anything.
+    Rest,
+    /// Waiting for more commands than there are.
+    Gathering,
 }
 
 /// What the writer is to do next.
@@ -94,6 +108,7 @@ impl<C, O> Queue<C, O> {
             are_outcomes_awaited: false,
             taken_before: 0,
             taken_at: None,
+            writer: At::Work,
             nudged: false,
             closed: false,
         };
@@ -117,7 +132,12 @@ impl<C, O> Queue<C, O> {
         waiting.commands.push_back((command, bytes));
         waiting.bytes += bytes;
         waiting.are_outcomes_awaited |= !is_new && !waiting.outcomes.is_empty();
-        self.arrived.notify_one();
+        let is_waited_for = match waiting.writer {
+            At::Work => false,
+            At::Rest => true,
+            At::Gathering => waiting.commands.len() >= WRITER_GROUP_MAX,
+        };
+        self.wake_if(is_waited_for, waiting);
         Ok(())
     }
 
@@ -128,21 +148,54 @@ impl<C, O> Queue<C, O> {
         waiting.outcomes_since.get_or_insert_with(Instant::now);
         waiting.are_outcomes_awaited |= is_awaited;
         // Those between would wake the writer only to have it wait on.
-        if is_awaited || matches!(waiting.outcomes.len(), 1 | OUTCOMES_WAITING_MAX) {
-            self.arrived.notify_one();
-        }
+        let is_news = is_awaited || matches!(waiting.outcomes.len(), 1 | OUTCOMES_WAITING_MAX);
+        let is_waited_for = is_news && waiting.writer == At::Rest;
+        self.wake_if(is_waited_for, waiting);
     }
 
     /// Makes the writer look around.
     pub(super) fn nudge(&self) {
-        self.lock().nudged = true;
-        self.arrived.notify_one();
+        let mut waiting = self.lock();
+        waiting.nudged = true;
+        self.wake_if(true, waiting);
     }
 
     /// Takes no more commands; what waits is still done.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_one();
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        self.wake_if(true, waiting);
+    }
+
+    /// Wakes the writer, once: until it looks it is as good as at work.
+    fn wake_if(&self, is_waited_for: bool, mut waiting: MutexGuard<'_, Waiting<C, O>>) {
+        if is_waited_for {
+            waiting.writer = At::Work;
+            // First, or the writer would wake only to wait for the lock.
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The writer waits, at most `patience`, until `is_over`.
+    fn wait<'a>(
+        &'a self,
+        mut waiting: MutexGuard<'a, Waiting<C, O>>,
+        at: At,
+        patience: Duration,
+        is_over: impl Fn(&Waiting<C, O>) -> bool,
+    ) -> MutexGuard<'a, Waiting<C, O>> {
+        let began_at = Instant::now();
+        while !is_over(&waiting) {
+            let left = patience.saturating_sub(began_at.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            waiting.writer = at;
+            waiting = self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            waiting.writer = At::Work;
+        }
+        waiting
     }
 
     /// Waits for something to do, at most `patience`. Outcomes are handed out once they
@@ -150,20 +203,15 @@ impl<C, O> Queue<C, O> {
     /// before the last of them.
     pub(super) fn take(&self, patience: Duration) -> Batch<C, O> {
         let mut waiting = self.lock();
-        if waiting.outcomes.is_empty() && !waiting.is_urgent() {
-            waiting = self.arrived.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        waiting = self.wait(waiting, At::Rest, patience, |waiting| !waiting.outcomes.is_empty() || waiting.is_urgent());
         if let Some(left) = waiting.outcomes_wait_left(self.outcomes_wait) {
-            let left = left.min(patience);
-            let waited = self.arrived.wait_timeout_while(waiting, left, |waiting| !waiting.is_urgent());
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            waiting = self.wait(waiting, At::Rest, left.min(patience), Waiting::is_urgent);
         }
         if waiting.taken_before >= GATHERING_MIN && !waiting.commands.is_empty() {
             let since = waiting.taken_at.map_or(Duration::MAX, |at| at.elapsed());
             let wait = self.gathering_interval.saturating_sub(since).min(patience);
-            let is_short = |waiting: &mut Waiting<C, O>| waiting.commands.len() < WRITER_GROUP_MAX && !waiting.closed;
-            let waited = self.arrived.wait_timeout_while(waiting, wait, is_short);
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let is_full = |waiting: &Waiting<C, O>| waiting.commands.len() >= WRITER_GROUP_MAX || waiting.closed;
+            waiting = self.wait(waiting, At::Gathering, wait, is_full);
         }
         let have_waited = waiting.outcomes_wait_left(self.outcomes_wait).is_some_and(|left| left.is_zero());
         let is_their_turn = have_waited || waiting.are_outcomes_urgent();
