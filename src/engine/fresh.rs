@@ -3,8 +3,10 @@
 //! in bytes: the oldest go first, because those are the ones that wait on lanes that do
 //! not move.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::id::{EventId, Lane};
 use crate::limits::EVENTS_HELD_BYTES_MAX;
@@ -64,7 +66,7 @@ impl Fresh {
 /// their place, so none stays that nobody asks for; bounded in bytes: what is beyond
 /// is read when it is attempted.
 pub(super) struct Fetched {
-    lanes: HashMap<Lane, HashMap<EventId, Arc<Event>>>,
+    lanes: FxHashMap<Lane, FxHashMap<EventId, Arc<Event>>>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -72,7 +74,7 @@ pub(super) struct Fetched {
 impl Fetched {
     /// Holds at most so much.
     pub(super) fn new(bytes_max: usize) -> Fetched {
-        Fetched { lanes: HashMap::new(), bytes: 0, bytes_max }
+        Fetched { lanes: FxHashMap::default(), bytes: 0, bytes_max }
     }
 
     /// Keeps what was read for a lane, and nothing that was read before.

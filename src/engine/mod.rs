@@ -8,12 +8,12 @@ mod pulse;
 #[cfg(test)]
 pub(crate) mod simulated;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -69,9 +69,9 @@ pub struct Engine {
     news: FailureNews,
     work: JoinSet<Work>,
     /// What the attempts in flight are of, so that one that panics is still known.
-    in_flight: HashMap<Id, (Lane, Head, Timestamp)>,
+    in_flight: FxHashMap<Id, (Lane, Head, Timestamp)>,
     /// What the store was asked for that would be lost with the process.
-    asked: HashSet<Id>,
+    asked: FxHashSet<Id>,
     pulse: Pulse,
     pulses: pulse::Asked,
 }
@@ -134,8 +134,8 @@ impl Engine {
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE_MAX)),
             news: FailureNews::default(),
             work: JoinSet::new(),
-            in_flight: HashMap::new(),
-            asked: HashSet::new(),
+            in_flight: FxHashMap::default(),
+            asked: FxHashSet::default(),
             pulse,
             pulses,
         }
@@ -233,7 +233,7 @@ impl Engine {
         for subscription in &subscriptions {
             self.set_lane(subscription, &config);
         }
-        let known: HashSet<Lane> = subscriptions.iter().map(|subscription| subscription.number).collect();
+        let known: FxHashSet<Lane> = subscriptions.iter().map(|subscription| subscription.number).collect();
         let gone: Vec<Lane> = self.scheduler.lanes().filter(|lane| !known.contains(lane)).collect();
         for lane in gone {
             self.remove_lane(lane);

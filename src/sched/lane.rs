@@ -5,8 +5,9 @@
 //! `heads` or `busy`; where `more` is false, every pending row is. A row that
 //! comes in beyond the window is left to the store.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::id::EventId;
 use crate::limits::{EXPIRY_ASKED_EVERY, LANE_HEADS_MAX, LANE_UNSETTLED_MAX, NOT_MADE_PAUSE};
@@ -46,7 +47,7 @@ struct Busy {
 /// A read of the store that is under way.
 struct Loading {
     /// Rows that went meanwhile: what is read may still have them.
-    gone: HashSet<Key>,
+    gone: FxHashSet<Key>,
     /// Rows that came in meanwhile: what is read may not have them.
     arrived: Vec<Head>,
     /// The first of these that had to be left to the store.
@@ -69,9 +70,9 @@ pub(super) struct LaneState {
     pub(super) wake: Option<Timestamp>,
     rate: Rate,
     heads: Heads,
-    busy: HashMap<EventId, Busy>,
+    busy: FxHashMap<EventId, Busy>,
     /// Until when attempts are put off that were not made.
-    put_off: HashMap<EventId, Timestamp>,
+    put_off: FxHashMap<EventId, Timestamp>,
     more: bool,
     loaded_through: Option<Key>,
     loading: Option<Loading>,
@@ -102,8 +103,8 @@ impl LaneState {
             wake: None,
             rate: Rate::default(),
             heads: Heads::default(),
-            busy: HashMap::new(),
-            put_off: HashMap::new(),
+            busy: FxHashMap::default(),
+            put_off: FxHashMap::default(),
             more: has_backlog,
             loaded_through: None,
             loading: None,
@@ -169,7 +170,7 @@ impl LaneState {
             return None;
         }
         self.generation += 1;
-        self.loading = Some(Loading { gone: HashSet::new(), arrived: Vec::new(), left: None });
+        self.loading = Some(Loading { gone: FxHashSet::default(), arrived: Vec::new(), left: None });
         Some((self.loaded_through, self.window() - self.heads.len(), self.generation))
     }
 

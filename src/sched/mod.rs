@@ -24,8 +24,10 @@ mod rate;
 mod tests;
 mod turns;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::id::{EventId, Lane};
 use crate::model::{AttemptOutcome, FailureCode, Head, Key, Settlement, StatusReason};
@@ -203,7 +205,7 @@ pub struct Capacity {
 /// See the file's beginning.
 pub struct Scheduler {
     capacity: Capacity,
-    lanes: HashMap<Lane, LaneState>,
+    lanes: FxHashMap<Lane, LaneState>,
     timers: BTreeSet<(Timestamp, Lane)>,
     /// Lanes that can start an attempt now.
     turns: Turns,
@@ -226,7 +228,7 @@ impl Scheduler {
     pub fn new(capacity: Capacity) -> Scheduler {
         Scheduler {
             capacity,
-            lanes: HashMap::new(),
+            lanes: FxHashMap::default(),
             timers: BTreeSet::new(),
             turns: Turns::default(),
             in_flight: 0,

@@ -1,13 +1,13 @@
 //! What readers and the writer share: the open database, everything configured in
 //! memory, what is counted, the queue.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Database, ReadableDatabase, ReadableTable};
+use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
 use crate::config::Retention;
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) rules: RwLock<Arc<Vec<Rule>>>,
     pub(super) database: RwLock<Option<Arc<Database>>>,
     pub(super) registry: RwLock<Registry>,
-    pub(super) lanes: Mutex<HashMap<Lane, LaneStats>>,
+    pub(super) lanes: Mutex<FxHashMap<Lane, LaneStats>>,
     pub(super) counts: Mutex<Counts>,
     pub(super) is_full: AtomicBool,
     pub(super) has_failed: AtomicBool,
@@ -73,7 +73,7 @@ impl Shared {
             options: RwLock::new(options),
             database: RwLock::new(None),
             registry: RwLock::new(Registry::default()),
-            lanes: Mutex::new(HashMap::new()),
+            lanes: Mutex::new(FxHashMap::default()),
             counts: Mutex::new(Counts::default()),
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
@@ -103,7 +103,7 @@ impl Shared {
         self.registry.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, LaneStats>> {
+    pub(super) fn lanes(&self) -> MutexGuard<'_, FxHashMap<Lane, LaneStats>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -249,7 +249,7 @@ impl Shared {
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
-        let mut lanes = HashMap::new();
+        let mut lanes = FxHashMap::default();
         let in_memory = self.lanes().clone();
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;

@@ -19,7 +19,7 @@ mod effects;
 mod group;
 mod reseal;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use redb::{Database, ReadableDatabase, ReadableTable};
+use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 
 use crate::fault::{self, Part};
@@ -110,13 +111,13 @@ pub(in crate::store) struct Writer {
     /// Organizations lately told to be over their share.
     told_shares: HashMap<Name, Timestamp>,
     room: Room,
-    dirty: HashSet<Lane>,
+    dirty: FxHashSet<Lane>,
     /// When it was last tried to open a store that is down.
     reopened_at: Timestamp,
     /// Whether that was tried for what was left at the end.
     has_tried_for_the_end: bool,
     /// Lanes whose rows a commit that failed may have changed.
-    in_doubt: HashSet<Lane>,
+    in_doubt: FxHashSet<Lane>,
     /// The keys of this turn.
     keyring: Arc<Keyring>,
     /// Work that a change of keys makes.
@@ -152,10 +153,10 @@ impl Writer {
             told_low_at: Timestamp::ZERO,
             told_shares: HashMap::new(),
             room: Room::Enough,
-            dirty: HashSet::new(),
+            dirty: FxHashSet::default(),
             reopened_at: Timestamp::ZERO,
             has_tried_for_the_end: false,
-            in_doubt: HashSet::new(),
+            in_doubt: FxHashSet::default(),
             declared: None,
         }
     }
