@@ -59,17 +59,18 @@ impl Performer {
             response_body: Bytes::new(),
         };
         let rendered = dialect::render(subscription, event, delivery, &config.secrecy, &config.dialects, started_at);
-        let request = match rendered {
+        let mut request = match rendered {
             Ok(request) => request,
             Err(error) => {
                 attempt.outcome = not_rendered(&error);
                 return Performed { attempt, retry_after: None };
             }
         };
+        attempt.missing = std::mem::take(&mut request.missing);
         let exchange = self
             .client
             .send(Call {
-                request: &request,
+                request,
                 organization: &settings.organization,
                 lane: subscription.number,
                 authentication: &settings.authentication,
@@ -79,7 +80,6 @@ impl Performer {
             })
             .await;
         attempt.duration_ms = u32::try_from(exchange.duration.as_millis()).unwrap_or(u32::MAX);
-        attempt.missing = request.missing;
         let retry_after = match exchange.result {
             Ok(answer) => {
                 attempt.outcome = judge(subscription, answer.status);

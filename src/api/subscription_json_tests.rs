@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::{Lane, SubscriptionId};
-use crate::model::{FixedUrl, SigningSecret};
+use crate::model::{FixedTarget, SigningSecret};
 use crate::time::Timestamp;
 
 /// A subscription that uses every field.
@@ -68,7 +68,7 @@ pub(in crate::api) fn example() -> Subscription {
         updated_at: at,
         created_by: "ops".to_owned(),
         declared: None,
-        fixed_url: FixedUrl::default(),
+        fixed_target: FixedTarget::default(),
     }
 }
 

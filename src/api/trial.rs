@@ -10,7 +10,7 @@ use crate::dialect::{self, Dialect};
 use crate::http::{Code, Problem};
 use crate::id::{Lane, Minter, SubscriptionId};
 use crate::model::{
-    Attempt, AttemptOutcome, Event, FailureCode, FixedUrl, Name, Settings, SigningSecret, Status, Subscription,
+    Attempt, AttemptOutcome, Event, FailureCode, FixedTarget, Name, Settings, SigningSecret, Status, Subscription,
 };
 
 use super::call::{Call, random};
@@ -91,7 +91,7 @@ pub(super) async fn verify(
         updated_at: now,
         created_by: call.caller.name.clone(),
         declared: None,
-        fixed_url: FixedUrl::default(),
+        fixed_target: FixedTarget::default(),
     });
     let fired = fire(call, &candidate).await;
     call.state.performer.forget(candidate.number);

@@ -10,35 +10,35 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode, Uri};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
-use url::{Host, Position, Url};
+use url::{Host, Url};
 
 use super::pool::{Connection, Endpoint, Sent};
 use super::{Client, Failure, Rules, dial, later, tls};
-use crate::model::{FailureCode, TlsSettings};
+use crate::model::{FailureCode, Target, TlsSettings};
 
 /// Framing and the connection are ours, whatever a subscription's headers say:
 /// two opinions about where a request ends are two requests.
-const OWN_HEADERS: &[&str] = &[
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "proxy-connection",
+static OWN_HEADERS: [HeaderName; 9] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// What is to be sent, and under which rules.
 pub(super) struct Outbound<'a> {
     pub(super) method: Method,
-    pub(super) url: &'a Url,
+    pub(super) target: &'a Target,
     /// All but framing and `host`; moved into the request.
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -74,7 +74,7 @@ impl Client {
     pub(super) async fn exchange(&self, mut outbound: Outbound<'_>) -> Result<Reply, Failure> {
         let rules = self.rules();
         let endpoint = endpoint(&outbound, &rules)?;
-        let message = message(&mut outbound, &rules)?;
+        let message = message(&mut outbound, &rules);
         let (deadline, reading) = (outbound.deadline, &outbound.reading);
         let answering = self.answer(&outbound, &endpoint, message, &rules);
         let (mut connection, response) =
@@ -125,7 +125,7 @@ impl Client {
         endpoint: &Endpoint,
         rules: &Rules,
     ) -> Result<Connection, Failure> {
-        let host = host(outbound.url)?;
+        let host = host(&outbound.target.url)?;
         let (stream, address) = self.0.dialer.dial(host.clone(), endpoint.port, outbound.organization, rules).await?;
         let started = if endpoint.tls.is_some() {
             let stream = self.0.tls.handshake(stream, host, endpoint.port, outbound.tls).await?;
@@ -158,30 +158,22 @@ fn host(url: &Url) -> Result<Host<&str>, Failure> {
 }
 
 fn endpoint(outbound: &Outbound<'_>, rules: &Rules) -> Result<Endpoint, Failure> {
-    let tls = match outbound.url.scheme() {
+    let target = outbound.target;
+    let tls = match target.url.scheme() {
         "https" => Some(tls::fingerprint(outbound.tls)),
         "http" => None,
         _ => return Err(Failure::new(FailureCode::Render, "the URL is neither https nor http")),
     };
-    let host = host(outbound.url)?.to_string();
-    let port = outbound.url.port_or_known_default().unwrap_or_default();
-    Ok(Endpoint { host, port, tls, proxy: rules.options.proxy.clone() })
+    Ok(Endpoint { host: target.host.clone(), port: target.port, tls, proxy: rules.options.proxy.clone() })
 }
 
 /// The request as it goes out: origin form, exact length, our own framing.
-fn message(outbound: &mut Outbound<'_>, rules: &Rules) -> Result<Request<Full<Bytes>>, Failure> {
-    let unsendable = |what: &str| Failure::new(FailureCode::Render, format!("the {what} cannot be sent"));
-    let url = outbound.url;
-    let target: Uri = url[Position::BeforePath..Position::AfterQuery].parse().map_err(|_| unsendable("URL"))?;
-    let authority = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
-    };
+fn message(outbound: &mut Outbound<'_>, rules: &Rules) -> Request<Full<Bytes>> {
     let mut headers = std::mem::take(&mut outbound.headers);
-    for name in OWN_HEADERS {
-        headers.remove(*name);
+    for name in &OWN_HEADERS {
+        headers.remove(name);
     }
-    headers.insert(header::HOST, HeaderValue::from_str(&authority).map_err(|_| unsendable("host"))?);
+    headers.insert(header::HOST, outbound.target.authority.clone());
     if let (false, Some(user_agent)) = (headers.contains_key(header::USER_AGENT), &rules.user_agent) {
         headers.insert(header::USER_AGENT, user_agent.clone());
     }
@@ -190,11 +182,11 @@ fn message(outbound: &mut Outbound<'_>, rules: &Rules) -> Result<Request<Full<By
     if !outbound.body.is_empty() || expects_content {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(outbound.body.len()));
     }
-    let mut message = Request::new(Full::new(outbound.body.clone()));
+    let mut message = Request::new(Full::new(std::mem::take(&mut outbound.body)));
     *message.method_mut() = outbound.method.clone();
-    *message.uri_mut() = target;
+    *message.uri_mut() = outbound.target.path.clone();
     *message.headers_mut() = headers;
-    Ok(message)
+    message
 }
 
 /// Why no answer came. What hyper passes on from below counts more than its own

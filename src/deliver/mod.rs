@@ -90,10 +90,9 @@ pub enum Roots {
 }
 
 /// One exchange to be made.
-#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// What to send.
-    pub request: &'a Outgoing,
+    pub request: Outgoing,
     /// Whose it is: decides which networks are open.
     pub organization: &'a Name,
     /// Whose token cache is used.
@@ -251,12 +250,13 @@ impl Client {
             return network.exchange(call).await;
         }
         let started = Instant::now();
-        let result = self.attempt(call, later(started, call.timeout)).await;
+        let deadline = later(started, call.timeout);
+        let result = self.attempt(call, deadline).await;
         Exchange { duration: started.elapsed(), result: result.map(answer) }
     }
 
-    async fn attempt(&self, call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
-        let headers = headers(&call.request.headers)?;
+    async fn attempt(&self, mut call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
+        let headers = headers(std::mem::take(&mut call.request.headers))?;
         let authorization = match call.authentication {
             Authentication::None => None,
             Authentication::Basic { user, password } => Some(oauth2::basic(user, password.expose())?),
@@ -265,10 +265,10 @@ impl Client {
                 let (scope, audience) = (scope.as_deref(), audience.as_deref());
                 let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
                 // Boxed as connecting is: most attempts need no token.
-                return Box::pin(self.attempt_with_token(call, headers, &credentials, deadline)).await;
+                return Box::pin(self.attempt_with_token(&call, headers, &credentials, deadline)).await;
             }
         };
-        let reply = self.exchange(outbound(call, headers, authorization, deadline)).await?;
+        let reply = self.exchange(outbound(&call, headers, authorization, deadline)).await?;
         Ok(match call.authentication {
             Authentication::Basic { user, password } => {
                 let sent = Zeroizing::new(oauth2::basic_credentials(user, password.expose()));
@@ -284,7 +284,7 @@ impl Client {
     /// nothing. A token fetched in this very attempt is not better the second time.
     async fn attempt_with_token(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         headers: HeaderMap,
         credentials: &Credentials<'_>,
         deadline: Instant,
@@ -322,24 +322,28 @@ pub(crate) fn dialled(url: &url::Url) -> Option<Result<SocketAddr, &str>> {
     }
 }
 
+/// Headers that are added to what a format and a subscription ask for: authentication,
+/// framing, `host` and `user-agent`.
+const ADDED_HEADERS: usize = 4;
+
 /// Headers as hyper wants them. Values are bytes: UTF-8 goes out as it is.
-fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
+fn headers(pairs: Vec<(String, String)>) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::with_capacity(pairs.len() + ADDED_HEADERS);
     for (name, value) in pairs {
         let unsendable = || Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable())?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unsendable())?;
+        let value = HeaderValue::try_from(value).map_err(|_| unsendable())?;
         headers.try_append(header, value).map_err(|_| unsendable())?;
     }
     Ok(headers)
 }
 
-fn outbound(
-    call: Call<'_>,
+fn outbound<'a>(
+    call: &'a Call<'a>,
     mut headers: HeaderMap,
     authorization: Option<HeaderValue>,
     deadline: Instant,
-) -> Outbound<'_> {
+) -> Outbound<'a> {
     if let Some(authorization) = authorization {
         headers.insert(header::AUTHORIZATION, authorization);
     }
@@ -351,7 +355,7 @@ fn outbound(
             model::Method::Patch => Method::PATCH,
             model::Method::Delete => Method::DELETE,
         },
-        url: &call.request.url,
+        target: &call.request.target,
         headers,
         body: call.request.body.clone(),
         organization: call.organization,

@@ -28,7 +28,7 @@ use crate::limits::{
     ACCESS_TOKEN_BYTES_MAX, TOKEN_ANSWER_BYTES_MAX, TOKEN_LIFETIME_DEFAULT, TOKEN_LIFETIME_MAX, TOKEN_MARGIN_MAX,
     TOKENS_MAX,
 };
-use crate::model::{FailureCode, TlsSettings};
+use crate::model::{FailureCode, Target, TlsSettings};
 use crate::secret::Secret;
 
 /// What a token is fetched with.
@@ -164,7 +164,8 @@ impl Client {
 
     /// Asks the token endpoint.
     async fn fetch(&self, credentials: &Credentials<'_>, errand: Errand<'_>) -> Result<(Secret, Duration), Failure> {
-        let url = Url::parse(credentials.token_url).map_err(|_| failure("token_url is not a URL"))?;
+        let target = Url::parse(credentials.token_url).ok().and_then(|url| Target::new(url).ok());
+        let target = target.ok_or_else(|| failure("token_url is not a URL"))?;
         let tls = TlsSettings::default();
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, credentials.authorization()?);
@@ -172,7 +173,7 @@ impl Client {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let outbound = Outbound {
             method: Method::POST,
-            url: &url,
+            target: &target,
             headers,
             body: Bytes::from(credentials.form()),
             organization: errand.organization,

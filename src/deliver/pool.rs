@@ -40,7 +40,7 @@ const _: () = assert!(RESPONSE_HEAD_BYTES_MAX >= 8192);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Endpoint {
     /// The host as the URL has it.
-    pub(super) host: String,
+    pub(super) host: Arc<str>,
     /// The port.
     pub(super) port: u16,
     /// The TLS settings; none: plain HTTP.
@@ -175,29 +175,21 @@ impl Pool {
         Pool { state: Mutex::default(), idle_max: idle_max.min(IDLE_CONNECTIONS_MAX) }
     }
 
-    /// An open connection to `endpoint`, the one used last, whose address `admits`
-    /// takes: it was vetted for whoever dialled it, under the policy of that time.
+    /// A connection to `endpoint`, the one used last, whose address `admits` takes: it was
+    /// vetted for whoever dialled it, under the policy of that time. Whether it is still
+    /// open shows when a request is handed to it.
     pub(super) fn take(&self, endpoint: &Endpoint, admits: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
         let now = Instant::now();
         let mut state = self.state();
         let list = state.idle.get_mut(endpoint)?;
-        let mut count = 0;
-        let found = loop {
-            // From the end, so that the others are not looked at.
-            let usable = |idle: &Idle| now < idle.until && admits(idle.connection.address);
-            let Some(mut found) = list.iter().rposition(usable).and_then(|position| list.remove(position)) else {
-                break None;
-            };
-            count += 1;
-            if !found.connection.has_ended() {
-                break Some(found.connection);
-            }
-        };
+        // From the end, so that the others are not looked at.
+        let usable = |idle: &Idle| now < idle.until && admits(idle.connection.address);
+        let found = list.iter().rposition(usable).and_then(|position| list.remove(position))?;
         if list.is_empty() {
             state.idle.remove(endpoint);
         }
-        state.count -= count;
-        found
+        state.count -= 1;
+        Some(found.connection)
     }
 
     /// Keeps `connection` for `keep_alive`. Where there is no room, the one that
@@ -274,14 +266,14 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
     use super::*;
 
     const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
     fn endpoint(port: u16) -> Endpoint {
-        Endpoint { host: "example.com".to_owned(), port, tls: None, proxy: None }
+        Endpoint { host: "example.com".into(), port, tls: None, proxy: None }
     }
 
     async fn connection(port: u16) -> (Connection, DuplexStream) {
@@ -295,14 +287,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_closed_or_over_its_time_is_not_handed_out() {
+    async fn what_is_over_its_time_is_not_handed_out() {
         let pool = Arc::new(Pool::of(usize::MAX));
-        let (mut closed, peer) = connection(1).await;
-        drop(peer);
-        assert!(!closed.is_reusable().await);
-        pool.give(endpoint(1), closed, KEEP_ALIVE);
-        assert!(pool.take(&endpoint(1), |_| true).is_none());
-
         let (open, _peer) = connection(1).await;
         pool.give(endpoint(1), open, KEEP_ALIVE);
         assert!(pool.take(&endpoint(2), |_| true).is_none(), "of another endpoint");
@@ -348,6 +334,11 @@ mod tests {
         let (mut closing, peer) = connection(1).await;
         drop(peer);
         assert!(matches!(closing.send(request()).await, Sent::Unsent(..)));
+
+        // Some say why they close, to nobody who asked.
+        let (mut spoken, mut peer) = connection(1).await;
+        peer.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await.expect("written");
+        assert!(matches!(spoken.send(request()).await, Sent::Unsent(..)));
 
         let (mut open, mut peer) = connection(1).await;
         let reading = tokio::spawn(async move { peer.read_u8().await });

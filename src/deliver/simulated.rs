@@ -26,7 +26,7 @@ pub(crate) struct Network(Arc<Mutex<Vec<Sent>>>);
 impl Network {
     pub(super) async fn exchange(&self, call: Call<'_>) -> Exchange {
         let (reply, answer) = oneshot::channel();
-        let sent = Sent { lane: call.lane, request: call.request.clone(), timeout: call.timeout, reply };
+        let sent = Sent { lane: call.lane, request: call.request, timeout: call.timeout, reply };
         self.0.lock().unwrap().push(sent);
         match answer.await {
             Ok(exchange) => exchange,

@@ -1,11 +1,13 @@
 //! One attempt's request: secrecy, then templates or the format's envelope, then
 //! signatures. **What is signed is what is sent.**
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use url::Url;
 
 use crate::id::DeliveryId;
-use crate::model::{ContentType, Event, Method, Outgoing, Settings, Subscription};
+use crate::model::{ContentType, Event, Method, Outgoing, Settings, Subscription, Target};
 use crate::secrecy::{self, Rule};
 use crate::secret::Secret;
 use crate::template::{Context, Placeholder, Template, event_value, percent_encode};
@@ -48,7 +50,7 @@ pub fn render(
     let sending = Sending { subscription, event, data: data.as_str(), options };
     let mut filler = Filler { sending: &sending, dialect, limits: dialect.limits(), missing: Vec::new() };
 
-    let url = filler.url(subscription)?;
+    let target = filler.target(subscription)?;
     let Envelope { content_type, headers: told, body } = filler.body(settings)?;
     let secrets: Vec<&Secret> = subscription.valid_secrets(now).map(|valid| &valid.secret).collect();
 
@@ -60,7 +62,7 @@ pub fn render(
     let signing = Signing { event, delivery, now, body: &body, secrets: &secrets, options };
     headers.extend(dialect.signature_headers(&signing));
     headers.extend(settings.headers.iter().cloned());
-    Ok(Outgoing { method: settings.method, url, headers, body: Bytes::from(body), missing: filler.missing })
+    Ok(Outgoing { method: settings.method, target, headers, body: Bytes::from(body), missing: filler.missing })
 }
 
 /// The `content-type` of a body that a template made.
@@ -145,17 +147,17 @@ impl Filler<'_> {
         Ok(text)
     }
 
-    fn url(&mut self, subscription: &Subscription) -> Result<Url, RenderError> {
+    fn target(&mut self, subscription: &Subscription) -> Result<Arc<Target>, RenderError> {
         let settings = &subscription.settings;
-        let fixed = subscription.fixed_url.get_or_make(|| {
+        let fixed = subscription.fixed_target.get_or_make(|| {
             let is_filled = Template::parse(&settings.url, Context::Encoded).placeholders().next().is_some();
             let is_fixed = !is_filled && settings.query.as_ref().is_none_or(Vec::is_empty);
-            if is_fixed { self.make_url(settings).ok() } else { None }
+            if is_fixed { self.make_target(settings).ok() } else { None }
         });
-        fixed.map_or_else(|| self.make_url(settings), |url| Ok(url.clone()))
+        fixed.map_or_else(|| self.make_target(settings), |target| Ok(target.clone()))
     }
 
-    fn make_url(&mut self, settings: &Settings) -> Result<Url, RenderError> {
+    fn make_target(&mut self, settings: &Settings) -> Result<Arc<Target>, RenderError> {
         let (what, bytes_max) = ("the URL", self.limits.rendered_url_bytes_max);
         let text = self.fill(&settings.url, Context::Encoded, what, bytes_max)?;
         if has_dot_segment(&text) {
@@ -171,7 +173,7 @@ impl Filler<'_> {
             url.set_query(Some(&query));
         }
         check_size(what, url.as_str().len(), bytes_max)?;
-        Ok(url)
+        Target::new(url).map(Arc::new).map_err(|error| RenderError::Url(error.to_string()))
     }
 
     fn body(&mut self, settings: &Settings) -> Result<Envelope, RenderError> {
@@ -308,7 +310,7 @@ mod tests {
                 settings.url = url.to_owned();
                 settings.query = query.as_deref().map(pairs);
             });
-            assert_eq!(outgoing.expect("renders").url.as_str(), format!("https://h.example{expected}"), "{url}");
+            assert_eq!(outgoing.expect("renders").target.url.as_str(), format!("https://h.example{expected}"), "{url}");
         }
         for (url, value) in [("/a/{x}", ".."), ("/a/{x}/b", "."), ("/.{x}", "."), ("/%2E{x}", ".")] {
             let outgoing =
@@ -356,7 +358,7 @@ mod tests {
             let data = format!("{{\"x\":{}}}", crate::json::quote(&value));
             match render_with(&data, |settings| settings.url = template.to_owned()) {
                 Ok(outgoing) => {
-                    let url = outgoing.url;
+                    let url = &outgoing.target.url;
                     prop_assert_eq!((url.scheme(), url.host_str(), url.port()), ("https", Some("h.example"), Some(8443)));
                     prop_assert_eq!((url.username(), url.password(), url.fragment()), ("", None, None));
                     prop_assert_eq!(url.path_segments().map(Iterator::count), Some(3));

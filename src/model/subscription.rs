@@ -1,16 +1,14 @@
 //! A subscription: where and how events are to be sent.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use url::Url;
 
 use crate::id::{Lane, SubscriptionId};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
-use super::Name;
+use super::{Name, Target};
 
 /// Declares an enum whose values have fixed names outside.
 macro_rules! named {
@@ -383,25 +381,25 @@ pub struct Subscription {
     pub created_by: String,
     /// How files declare it; none: the API owns its settings.
     pub declared: Option<Declaration>,
-    /// The URL of `settings`, where every attempt has the same.
-    pub fixed_url: FixedUrl,
+    /// Where its requests go, where every attempt has the same.
+    pub fixed_target: FixedTarget,
 }
 
-/// A URL that is made once and kept. A clone starts without it, because it may be
+/// A target that is made once and kept. A clone starts without it, because it may be
 /// given other settings.
 #[derive(Default)]
-pub struct FixedUrl(OnceLock<Option<Url>>);
+pub struct FixedTarget(OnceLock<Option<Arc<Target>>>);
 
-impl FixedUrl {
+impl FixedTarget {
     /// What was made before, or is made now; none: it is not the same for every attempt.
-    pub fn get_or_make(&self, make: impl FnOnce() -> Option<Url>) -> Option<&Url> {
+    pub fn get_or_make(&self, make: impl FnOnce() -> Option<Arc<Target>>) -> Option<&Arc<Target>> {
         self.0.get_or_init(make).as_ref()
     }
 }
 
-impl Clone for FixedUrl {
-    fn clone(&self) -> FixedUrl {
-        FixedUrl::default()
+impl Clone for FixedTarget {
+    fn clone(&self) -> FixedTarget {
+        FixedTarget::default()
     }
 }
 
@@ -509,7 +507,7 @@ impl Subscription {
             updated_at: now,
             created_by: "test".to_owned(),
             declared: None,
-            fixed_url: FixedUrl::default(),
+            fixed_target: FixedTarget::default(),
         }
     }
 }

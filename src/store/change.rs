@@ -14,7 +14,7 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::SECRETS_VALID_MAX;
 use crate::model::{
-    EventType, FixedUrl, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status,
+    EventType, FixedTarget, ManagedBy, Name, NewEvent, Organization, Scope, Settings, SigningSecret, Source, Status,
     StatusReason, Subscription,
 };
 use crate::registry::Registry;
@@ -355,7 +355,7 @@ fn create(
         updated_at: now,
         created_by: when.actor.to_owned(),
         declared: None,
-        fixed_url: FixedUrl::default(),
+        fixed_target: FixedTarget::default(),
     };
     let vendors = of_vendor(ChangeKind::Created, &subscription);
     let mut plan = Plan::subscription(subscription, "subscription.create", changes);

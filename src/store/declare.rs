@@ -17,7 +17,7 @@ use crate::id::Lane;
 use crate::limits::ORGANIZATION_DEPTH_MAX;
 use crate::model::validate::{self, Surroundings};
 use crate::model::{
-    DEFAULT_ORGANIZATION, Declaration, Fault, FixedUrl, ManagedBy, Name, Organization, Scope, SigningSecret, Status,
+    DEFAULT_ORGANIZATION, Declaration, Fault, FixedTarget, ManagedBy, Name, Organization, Scope, SigningSecret, Status,
     StatusReason, Subscription,
 };
 use crate::registry::Registry;
@@ -238,7 +238,7 @@ impl Planner {
             updated_at: now,
             created_by: ACTOR.to_owned(),
             declared: Some(Declaration { key: wanted.key.clone(), owns_secret }),
-            fixed_url: FixedUrl::default(),
+            fixed_target: FixedTarget::default(),
         };
         let changes = change::settings_differences(None, Some(&wanted.settings));
         let vendors = change::of_vendor(ChangeKind::Created, &subscription);

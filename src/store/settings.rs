@@ -12,7 +12,7 @@ use crate::id::{Lane, SubscriptionId};
 use crate::json::Json;
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{
-    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, EventType, FixedUrl, Format, ManagedBy,
+    Authentication, Condition, ContentType, Declaration, DeliveryOverrides, EventType, FixedTarget, Format, ManagedBy,
     Method, Name, Operator, Ordering, Organization, RetryOverrides, Scope, Settings, SigningSecret, Source, Status,
     StatusReason, Subscription, TlsSettings,
 };
@@ -470,7 +470,7 @@ pub(super) fn read_subscription(number: Lane, row: &[u8], keyring: &Keyring) -> 
         declared: record
             .declared
             .map(|record| Declaration { key: Name::from(record.key), owns_secret: record.owns_secret }),
-        fixed_url: FixedUrl::default(),
+        fixed_target: FixedTarget::default(),
     })
 }
 

@@ -23,7 +23,7 @@ use super::{Answer, Call, Client, Failure, Options, Roots};
 use crate::config::AllowedNetwork;
 use crate::id::Lane;
 use crate::limits::RESPONSE_READ_BYTES_MAX;
-use crate::model::{Authentication, FailureCode, Method, Name, Outgoing, TlsSettings};
+use crate::model::{Authentication, FailureCode, Method, Name, Outgoing, Target, TlsSettings};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -152,6 +152,10 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+fn target(url: &str) -> Arc<Target> {
+    Arc::new(Target::new(Url::parse(url).expect("a URL")).expect("a target"))
+}
+
 /// What a call is made of, with defaults that a test changes.
 struct Sending {
     request: Outgoing,
@@ -168,7 +172,7 @@ impl Sending {
         Sending {
             request: Outgoing {
                 method: Method::Post,
-                url: Url::parse(url).expect("a URL"),
+                target: target(url),
                 headers: vec![("content-type".to_owned(), "application/json".to_owned())],
                 body: Bytes::from_static(b"{}"),
                 missing: Vec::new(),
@@ -184,7 +188,7 @@ impl Sending {
 
     async fn by(&self, client: &Client) -> Result<Answer, Failure> {
         let call = Call {
-            request: &self.request,
+            request: self.request.clone(),
             organization: &self.organization,
             lane: self.lane,
             authentication: &self.authentication,

@@ -154,7 +154,7 @@ async fn names_are_checked_as_names() {
     let receiver = receiver(&authority, params("localhost"), None).await;
     let mut sending = sending(&receiver, trusting(&authority));
     assert_eq!(code(sending.by(&client()).await), FailureCode::Tls);
-    sending.request.url = Url::parse(&format!("https://localhost:{}/", receiver.address.port())).expect("a URL");
+    sending.request.target = target(&format!("https://localhost:{}/", receiver.address.port()));
     assert_eq!(status(sending.by(&client()).await), 200);
 }
 

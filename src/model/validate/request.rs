@@ -554,7 +554,7 @@ mod tests {
             let render = |value: &str| {
                 let event = Event::sample("a", &format!("{{\"x\":{}}}", json::quote(value)));
                 let delivery = event.id.delivery(subscription.number);
-                dialect::render(&subscription, &event, delivery, &[], &Default::default(), Timestamp::ZERO).map(|outgoing| outgoing.url)
+                dialect::render(&subscription, &event, delivery, &[], &Default::default(), Timestamp::ZERO).map(|outgoing| outgoing.target.url.clone())
             };
             let parts = |url: &Url| {
                 let host = url.host_str().map(str::to_owned);
