@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms, as OpenMetrics text for Prometheus. Labels are few and
+//! Counters, gauges and histograms, as text for Prometheus. Labels are few and
 //! bounded: none names an organization, a subscription or a URL.
 
 use std::fmt;
@@ -267,7 +267,7 @@ impl Metrics {
     }
 
     /// The OpenMetrics text of everything.
-    pub fn encode(&self, standing: &Standing) -> String {
+    pub fn open_metrics(&self, standing: &Standing) -> String {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let totals = &standing.totals;
         self.events_accepted.inner().store(totals.accepted, Ordering::Relaxed);
@@ -294,6 +294,12 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// The same in Prometheus' own text format, for who does not know OpenMetrics
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    pub fn plain_text(&self, standing: &Standing) -> String {
+        to_plain_text(&self.open_metrics(standing))
     }
 
     /// Every endpoint is counted once, by the nearest of the times that its certificate
@@ -332,6 +338,32 @@ impl Metrics {
     }
 }
 
+/// OpenMetrics names a family of counters without what each of its samples ends in, and knows
+/// types that the older format does not.
+fn to_plain_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len() + 512);
+    let mut help = None;
+    for line in open_metrics.lines() {
+        if let Some(told) = line.strip_prefix("# HELP ") {
+            // It needs the suffix that the type behind it says.
+            help = told.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|told| told.split_once(' ')) {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                kind => ("", kind),
+            };
+            if let Some((_, meaning)) = help.take() {
+                text.extend(["# HELP ", name, suffix, " ", meaning, "\n"]);
+            }
+            text.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
+        } else if !line.starts_with('#') {
+            text.extend([line, "\n"]);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +387,7 @@ mod tests {
             subscriptions: vec![(Status::Enabled, 3), (Status::Disabled, 2)],
             generation: 2,
         };
-        let text = metrics.encode(&standing);
+        let text = metrics.open_metrics(&standing);
         for line in [
             "posthaste_events_accepted_total 5",
             "posthaste_deliveries_ended_total{state=\"delivered\"} 4",
@@ -389,7 +421,7 @@ mod tests {
         // What there is not has no value, rather than a wrong one; held, nothing flows.
         (standing.oldest_pending_at, standing.free_bytes, standing.certificates) = (None, None, Vec::new());
         standing.totals.held_since = Some(Timestamp::ZERO);
-        let text = metrics.encode(&standing);
+        let text = metrics.open_metrics(&standing);
         for gone in [
             "posthaste_oldest_pending_timestamp_seconds 7",
             "posthaste_storage_free_bytes 9",
@@ -400,5 +432,15 @@ mod tests {
         for line in ["posthaste_lanes{state=\"flowing\"} 0", "posthaste_lanes{state=\"held\"} 3"] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }
+    }
+
+    /// A scraper that knows only the older format stopped at the first line.
+    #[test]
+    fn the_older_format_has_no_word_of_the_newer() {
+        let open_metrics = "# HELP a Made.\n# TYPE a counter\na_total{b=\"c # d\"} 1\n# HELP b The program.\n# TYPE b \
+                            info\nb_info{v=\"1\"} 1\n# HELP c Now.\n# TYPE c gauge\n# EOF\n";
+        let text = "# HELP a_total Made.\n# TYPE a_total counter\na_total{b=\"c # d\"} 1\n# HELP b_info The \
+                    program.\n# TYPE b_info gauge\nb_info{v=\"1\"} 1\n# HELP c Now.\n# TYPE c gauge\n";
+        assert_eq!(to_plain_text(open_metrics), text);
     }
 }

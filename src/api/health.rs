@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::{self, Code, Problem, Response, StatusCode};
+use crate::http::{self, Code, HeaderMap, Problem, Response, StatusCode, header};
 use crate::metrics::Standing;
 use crate::model::Status;
 use crate::registry::Registry;
@@ -12,8 +12,9 @@ use crate::store::query::AuditEntry;
 use super::call::{Call, page};
 use super::openapi;
 
-/// The type of what `/metrics` answers.
-pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The types of what `/metrics` answers: to who asks for OpenMetrics, and to others.
+pub(super) const METRICS_TYPES: [&str; 2] =
+    ["application/openmetrics-text; version=1.0.0; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"];
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn healthz(_call: Call) -> Result<Response, Problem> {
@@ -58,7 +59,18 @@ pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
         generation: call.state.config.generation(),
         subscriptions: count_by_status(&call.registry()),
     };
-    Ok(http::bytes(StatusCode::OK, METRICS_TYPE, call.state.metrics.encode(&standing)))
+    let [open_metrics, plain_text] = METRICS_TYPES;
+    let metrics = &call.state.metrics;
+    Ok(match asks_for_open_metrics(&call.headers) {
+        true => http::bytes(StatusCode::OK, open_metrics, metrics.open_metrics(&standing)),
+        false => http::bytes(StatusCode::OK, plain_text, metrics.plain_text(&standing)),
+    })
+}
+
+/// Whether `Accept` names OpenMetrics. Who does likes it best: Prometheus, and what speaks as it does.
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    asked.any(|types| types.split(',').any(|it| it.trim_start().starts_with("application/openmetrics-text")))
 }
 
 /// How many subscriptions have each status.

@@ -132,11 +132,11 @@ fn request_body(body: &Accepted) -> Value {
 }
 
 fn response(description: &str, shape: Shape) -> Value {
-    let (content_type, schema) = match shape {
+    let (content_types, schema) = match shape {
         Shape::Empty => return json!({"description": description}),
-        Shape::Json(name) => ("application/json", reference(name)),
+        Shape::Json(name) => (&["application/json"][..], reference(name)),
         Shape::Page(name) => (
-            "application/json",
+            &["application/json"][..],
             json!({
                 "type": "object",
                 "required": ["data", "next_cursor"],
@@ -146,11 +146,11 @@ fn response(description: &str, shape: Shape) -> Value {
                 },
             }),
         ),
-        Shape::Text(content_type) => (content_type, json!({"type": "string"})),
-        Shape::Bytes(content_type) => (content_type, json!({})),
+        Shape::Text(content_types) => (content_types, json!({"type": "string"})),
+        Shape::Bytes(content_type) => (&[content_type][..], json!({})),
     };
-    let mut content = Map::new();
-    content.insert(content_type.to_owned(), json!({"schema": schema}));
+    let content: Map<String, Value> =
+        content_types.iter().map(|it| ((*it).to_owned(), json!({"schema": schema}))).collect();
     json!({"description": description, "content": content})
 }
 

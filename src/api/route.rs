@@ -107,8 +107,8 @@ pub(super) enum Shape {
     Json(&'static str),
     /// A page of a list of this schema.
     Page(&'static str),
-    /// Text of this type.
-    Text(&'static str),
+    /// Text of one of these types.
+    Text(&'static [&'static str]),
     /// Bytes of this type.
     Bytes(&'static str),
 }

@@ -8,7 +8,7 @@ use crate::limits::{BATCH_BYTES_MAX, DECLARED_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
 
 use super::backup::BACKUP_TYPE;
-use super::health::METRICS_TYPE;
+use super::health::METRICS_TYPES;
 use super::publish::NDJSON;
 use super::route::{Accepted, Access, Handler, Kind, Parameter, Route, Shape};
 use super::{
@@ -149,7 +149,7 @@ fn metrics_route() -> Route {
         "metrics",
         "Counters and gauges for Prometheus",
         |call| Box::pin(health::metrics(call)),
-        &[(OK, "OpenMetrics text", Shape::Text(METRICS_TYPE))],
+        &[(OK, "OpenMetrics for who asks for it, else Prometheus' own text", Shape::Text(&METRICS_TYPES))],
     )
     .refuses(READS)
 }

@@ -49,7 +49,7 @@ async fn stats_count_what_there_is() {
 }
 
 #[tokio::test]
-async fn metrics_are_open_metrics_text() {
+async fn metrics_are_text_for_prometheus_old_and_new() {
     let daemon = Daemon::start().await;
     let receiver = Receiver::start().await;
     daemon.subscribe(json!({"url": receiver.url})).await;
@@ -58,8 +58,13 @@ async fn metrics_are_open_metrics_text() {
     daemon.get("/v1/nothing").await.refused(404, "not_found");
     let page = [("origin", "https://evil.example")];
     daemon.call_with("GET", "/healthz", Value::Null, &page).await.refused(403, "origin_refused");
-    let answer = daemon.get("/metrics").await;
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let answer = daemon.call_with("GET", "/metrics", Value::Null, &[("accept", accept)]).await;
     assert!(answer.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let open_metrics = String::from_utf8(answer.body.to_vec()).unwrap();
+    let answer = daemon.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     for line in [
         "posthaste_events_accepted_total 1",
@@ -72,9 +77,13 @@ async fn metrics_are_open_metrics_text() {
         "posthaste_api_requests_total{status=\"403\"} 1",
         "posthaste_api_requests_total{status=\"404\"} 1",
     ] {
-        assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        for text in [&open_metrics, &text] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
     }
-    assert!(text.ends_with("# EOF\n"));
+    assert!(open_metrics.ends_with("# EOF\n"));
+    assert!(open_metrics.contains("# TYPE posthaste_events_accepted counter\n"));
+    assert!(text.contains("# TYPE posthaste_events_accepted_total counter\n"));
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn answers_are_never_taken_for_pages() {
     for (path, content_type) in [
         ("/v1/events", "application/json"),
         ("/v1/nothing", "application/problem+json"),
-        ("/metrics", "application/openmetrics-text"),
+        ("/metrics", "text/plain; version=0.0.4"),
         ("/healthz", "application/json"),
     ] {
         let answer = daemon.get(path).await;

@@ -170,12 +170,13 @@ fn operation(method: &str, path: &str, operation: &Value, general: &BTreeSet<(St
         writeln!(text, "Takes {} as {}, {most}{presence}.\n", kind(&first["schema"]), types.join(" or ")).unwrap();
     }
     for (status, response) in members(&operation["responses"]).filter(|(status, _)| status.starts_with('2')) {
-        let content = members(&response["content"]).next().map(|(content_type, media)| {
+        let types: Vec<String> = members(&response["content"]).map(|(name, _)| format!("`{name}`")).collect();
+        let content = members(&response["content"]).next().map(|(_, media)| {
             let schema = &media["schema"];
             match link(schema).or(link(&schema["properties"]["data"]["items"]).map(|link| format!("a page of {link}")))
             {
                 Some(link) => format!(": {link}"),
-                None => format!(": `{content_type}`"),
+                None => format!(": {}", types.join(" or ")),
             }
         });
         let description = response["description"].as_str().unwrap();
