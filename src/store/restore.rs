@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Database, TableDefinition, TableHandle, Value};
 
 use crate::limits::RESTORE_COMMIT_BYTES;
@@ -181,7 +182,8 @@ fn build(
     keyring: Option<&Keyring>,
 ) -> Result<(Summary, Report), RestoreError> {
     let refused = |error| RestoreError::Backup(from.to_owned(), error);
-    let created = builder(place.cache_bytes).create_file(place.file);
+    let created = FileBackend::new(place.file);
+    let created = created.and_then(|backend| builder(place.cache_bytes).create_with_backend(backend));
     let database = created.map_err(|error| OpenError::of(place.path, error))?;
     let mut load = Load { database: &database, reader: Reader::new(input).map_err(refused)?, next: None, refused };
     load.advance()?;
