@@ -4,7 +4,7 @@
 # Without --binary it builds one first, the same to the byte wherever that is done with
 # the same compilers: static, by musl, so that it runs on every Linux of its
 # architecture. TARGET=aarch64-unknown-linux-musl makes that for arm64, where there is
-# a C compiler for it. Needs dpkg-deb for the .deb, rpmbuild for the .rpm; what is not
+# a C compiler for it, or with CARGO_BUILD=zigbuild (docs/operations.md). Needs dpkg-deb for the .deb, rpmbuild for the .rpm; what is not
 # there is left out, and told. One staged tree is what all of them hold.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ if [ -z "$binary" ]; then
     # Paths of this machine are no part of what is built.
     RUSTFLAGS="--remap-path-prefix=$PWD=/posthaste --remap-path-prefix=$cargo_home=/cargo" \
         CFLAGS="-ffile-prefix-map=$PWD=/posthaste -ffile-prefix-map=$cargo_home=/cargo" \
-        cargo build --release --locked --target "$target"
+        cargo "${CARGO_BUILD:-build}" --release --locked --target "$target"
     binary=${CARGO_TARGET_DIR:-target}/$target/release/posthaste
 fi
 # e_machine of the ELF header.
