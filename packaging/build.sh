@@ -4,8 +4,9 @@
 # Without --binary it builds one first, the same to the byte wherever that is done with
 # the same compilers: static, by musl, so that it runs on every Linux of its
 # architecture. TARGET=aarch64-unknown-linux-musl makes that for arm64, where there is
-# a C compiler for it, or with CARGO_BUILD=zigbuild (docs/operations.md). Needs dpkg-deb for the .deb, rpmbuild for the .rpm; what is not
-# there is left out, and told. One staged tree is what all of them hold.
+# a C compiler for it, or with CARGO_BUILD=zigbuild (docs/operations.md). Needs dpkg-deb
+# for the .deb, rpmbuild for the .rpm; what is not there is left out, and told. One staged
+# tree is what all of them hold.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
         --binary) binary=$2 ;;
         --version) version=$2 ;;
         --out) out=$2 ;;
-        *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift 2
 done
