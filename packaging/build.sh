@@ -5,8 +5,9 @@
 # the same compilers: static, by musl, so that it runs on every Linux of its
 # architecture. TARGET=aarch64-unknown-linux-musl makes that for arm64, where there is
 # a C compiler for it, or with CARGO_BUILD=zigbuild (docs/operations.md). Needs dpkg-deb
-# for the .deb, rpmbuild for the .rpm; what is not there is left out, and told. One staged
-# tree is what all of them hold.
+# for the .deb, rpmbuild for the .rpm, cargo-cyclonedx for the list of crates in it (an
+# SBOM beside them); what is not there is left out, and told. One staged tree is what all
+# packages hold.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
         --binary) binary=$2 ;;
         --version) version=$2 ;;
         --out) out=$2 ;;
-        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -84,6 +85,14 @@ name=posthaste-$version-$rpm_architecture-linux
 tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
     --directory "$tree" --transform "s,^\.,$name," . | gzip -9n >"$out/$name.tar.gz"
 echo "$out/$name.tar.gz"
+
+if cargo cyclonedx --version >/dev/null 2>&1; then
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$rpm_architecture-unknown-linux-musl" --override-filename "$name.cdx"
+    mv "$name.cdx.json" "$out/"
+    echo "$out/$name.cdx.json"
+else
+    echo "no list of what it is made of: cargo-cyclonedx is not installed"
+fi
 
 if command -v rpmbuild >/dev/null; then
     (cd "$tree" && find . -type f ! -path './etc/*' | sed 's,^\.,,' | sort) >"$work/listed"
