@@ -177,7 +177,7 @@ impl Client {
     pub(super) async fn download(
         &self,
         path: &str,
-        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let request = self.request(Method::GET, path, &[], Bytes::new())?;
         let unreachable = |problem: String| self.unreachable(&problem);
@@ -204,7 +204,7 @@ impl Client {
             let Some(frame) = frame.map_err(|_| broke("nothing came for too long"))? else { break };
             let frame = frame.map_err(|error| broke(&error.to_string()))?;
             if let Some(part) = frame.data_ref() {
-                take(part).map_err(|error| Failure::failed(format!("what came cannot be written: {error}")))?;
+                take(part)?;
             }
         }
         connection.abort();

@@ -53,7 +53,7 @@ fn write(
     begun: oneshot::Sender<()>,
     sender: &Parts,
 ) -> Result<(), WriteBackupError> {
-    let stopped = |why: &str| WriteBackupError::Stopped(why.to_owned());
+    let stopped = |why: &str| WriteBackupError::Stopped(std::io::Error::other(why));
     let database = shared.database().ok_or_else(|| stopped("the store is down"))?;
     let transaction = database.begin_read().map_err(StoreError::from)?;
     let taken_at = shared.clock.now();

@@ -88,10 +88,9 @@ fn list(args: ListArgs) -> Result<(), Failure> {
         let found = client.list("/v1/subscriptions", &query, usize::MAX).await?;
         match (args.json, found.is_empty()) {
             (true, _) => output::print(&json!(found).to_string()),
-            (false, true) => {
-                eprintln!("no subscription is like that: `posthaste subscriptions create URL --event TYPE` makes one");
-                Ok(())
-            }
+            (false, true) => output::tell(
+                "no subscription is like that: `posthaste subscriptions create URL --event TYPE` makes one",
+            ),
             (false, false) => output::print(&as_table(&found, Terminal::of_stdout())),
         }
     })
