@@ -267,7 +267,9 @@ fn test(args: TestArgs) -> Result<(), Failure> {
         if attempt["outcome"]["success"] == true {
             return Ok(());
         }
-        Err(Failure::failed("the receiver did not take the test event: see its own log, then test again"))
+        Err(Failure::failed(
+            "the test event was not taken: OUTCOME and DETAIL say why, the receiver's own log says more where it answered",
+        ))
     })
 }
 
