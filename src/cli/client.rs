@@ -325,6 +325,13 @@ impl Answer {
         if faults.is_empty() { vec![Fault::new("", self.problem())] } else { faults }
     }
 
+    /// What the answer's problem says in its own words.
+    pub(super) fn detail(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let said = problem["detail"].as_str().or(problem["title"].as_str());
+        output::printable(said.unwrap_or("its log says why"))
+    }
+
     /// The answer's problem (RFC 9457) as one line that ends with what to do next.
     fn problem(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
