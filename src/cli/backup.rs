@@ -95,7 +95,7 @@ impl Source {
                 let now = Clock::system().now();
                 offline::back_up(&storage.path, storage.cache_bytes, now, &mut output).map_err(
                     |error| match error {
-                        BackUpError::Open(error) => Failure::failed(error.to_string()),
+                        BackUpError::Open(error) => Failure::of_store(&error),
                         BackUpError::Output(error) => unwritable(error),
                     },
                 )?;
