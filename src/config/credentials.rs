@@ -30,7 +30,7 @@ pub(super) fn resolve(table: &mut Map<String, Value>, folder: &str) {
 /// Why such a file is not there: who is no service of systemd has no such folder.
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
     match path.starts_with(BEGIN) {
-        true => "cannot be read here: systemd hands credentials to the service alone".to_owned(),
+        true => "cannot be read here: systemd hands over what LoadCredential= names, to the service alone".to_owned(),
         false => format!("cannot be read: {error}"),
     }
 }
