@@ -54,7 +54,8 @@ put 0644 packaging/posthaste.socket usr/lib/systemd/system/posthaste.socket
 put 0644 packaging/notify-reload.conf usr/lib/posthaste/notify-reload.conf
 put 0644 packaging/sysusers.conf usr/lib/sysusers.d/posthaste.conf
 put 0640 packaging/config.toml etc/posthaste/config.toml
-for file in config.example.toml README.md CHANGELOG.md SECURITY.md docs/*.md docs/dialects/*.md; do
+for file in config.example.toml README.md CHANGELOG.md SECURITY.md docs/*.md docs/dialects/*.md \
+    packaging/alerts.yml packaging/grafana-dashboard.json packaging/subscriptions.d/example.toml; do
     put 0644 "$file" "usr/share/doc/posthaste/$file"
 done
 {

@@ -199,7 +199,7 @@ fn service_routes() -> Vec<Route> {
             |call| Box::pin(backup::take(call)),
             &[(OK, "for `posthaste restore`; cut short where the connection breaks", Shape::Bytes(BACKUP_TYPE))],
         )
-        .refuses(&[Code::Busy, Code::OutcomeUnknown, Code::Unavailable]),
+        .refuses(WRITES),
         post(
             "/v1/resume",
             Access::RoleOnAll(Admin),

@@ -15,7 +15,7 @@ use super::{Failure, on_runtime, output};
 use crate::limits::PROOF_CACHE_BYTES;
 use crate::store::backup::{Counted, Passing, Summary, verify};
 use crate::store::inspect::Report;
-use crate::store::offline;
+use crate::store::offline::{self, BackUpError};
 use crate::store::restore::{RestoreError, prove};
 use crate::time::Clock;
 
@@ -86,27 +86,32 @@ enum Source {
 impl Source {
     /// Writes all of it. What came is whole when this answers.
     fn write_to(&self, output: impl Write) -> Result<(), Failure> {
+        let unwritable = |error: std::io::Error| Failure::of_output("the backup", &error);
         let progress = RefCell::new(Progress::new("backup"));
         let tell = |done| progress.borrow_mut().bytes(done, None);
         let mut output = Counted::new(output, &tell);
         match self {
             Source::Store(storage) => {
                 let now = Clock::system().now();
-                offline::back_up(&storage.path, storage.cache_bytes, now, &mut output)
-                    .map_err(|error| Failure::failed(error.to_string()))?;
+                offline::back_up(&storage.path, storage.cache_bytes, now, &mut output).map_err(
+                    |error| match error {
+                        BackUpError::Open(error) => Failure::of_store(&error),
+                        BackUpError::Output(error) => unwritable(error),
+                    },
+                )?;
             }
             Source::Daemon(client) => {
                 let mut passing = Passing::default();
                 on_runtime(client.download("/v1/backup", |part| {
                     passing.take(part);
-                    output.write_all(part)
+                    output.write_all(part).map_err(unwritable)
                 }))?;
                 if !passing.is_whole() {
                     return Err(Failure::failed("what came is not a whole backup: try again"));
                 }
             }
         }
-        output.flush().map_err(|error| Failure::failed(format!("the backup cannot be written: {error}")))
+        output.flush().map_err(unwritable)
     }
 }
 

@@ -177,7 +177,7 @@ impl Client {
     pub(super) async fn download(
         &self,
         path: &str,
-        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let request = self.request(Method::GET, path, &[], Bytes::new())?;
         let unreachable = |problem: String| self.unreachable(&problem);
@@ -204,7 +204,7 @@ impl Client {
             let Some(frame) = frame.map_err(|_| broke("nothing came for too long"))? else { break };
             let frame = frame.map_err(|error| broke(&error.to_string()))?;
             if let Some(part) = frame.data_ref() {
-                take(part).map_err(|error| Failure::failed(format!("what came cannot be written: {error}")))?;
+                take(part)?;
             }
         }
         connection.abort();
@@ -323,6 +323,13 @@ impl Answer {
         let named = problem["errors"].as_array().into_iter().flatten();
         let faults: Vec<Fault> = named.map(|fault| Fault::new(text(fault, "field"), text(fault, "message"))).collect();
         if faults.is_empty() { vec![Fault::new("", self.problem())] } else { faults }
+    }
+
+    /// What the answer's problem says in its own words.
+    pub(super) fn detail(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let said = problem["detail"].as_str().or(problem["title"].as_str());
+        output::printable(said.unwrap_or("its log says why"))
     }
 
     /// The answer's problem (RFC 9457) as one line that ends with what to do next.

@@ -12,7 +12,7 @@ use super::table::{column, render, whole};
 use super::terminal::Terminal;
 use super::watch::{self, Look, WatchArgs};
 use super::{Failure, name, on_runtime, output};
-use crate::id::DeliveryId;
+use crate::id::{DeliveryId, EventId};
 use crate::time::Clock;
 
 /// List deliveries, show their attempts, send them again, cancel them
@@ -133,13 +133,23 @@ fn as_table(found: &[Value], terminal: Terminal) -> String {
     render(&columns, &found.iter().map(row).collect::<Vec<_>>(), terminal)
 }
 
+/// The id of a delivery, as it is typed.
+fn delivery_id(text: &str) -> Result<DeliveryId, &'static str> {
+    text.parse().map_err(|_| match text.parse::<EventId>() {
+        Ok(_) => "this is the id of an event: `posthaste deliveries list` shows its deliveries, whose ids begin alike",
+        Err(_) => {
+            "the id of a delivery looks like 0198c5a2-3f4e-7abc-8def-000000000001: `posthaste deliveries list` shows them"
+        }
+    })
+}
+
 /// Show one delivery with every attempt that is kept
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   posthaste deliveries show 0198c5a2-3f4e-7abc-8def-000000000001")]
 struct ShowArgs {
     /// Its id, as `deliveries list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = delivery_id)]
     delivery: DeliveryId,
     #[command(flatten)]
     client: ClientArgs,
@@ -200,7 +210,7 @@ pub(super) fn as_attempts(attempts: &[Value], terminal: Terminal) -> String {
 Many at once: `posthaste replay`.")]
 struct RetryArgs {
     /// Its id, as `deliveries list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = delivery_id)]
     delivery: DeliveryId,
     #[command(flatten)]
     client: ClientArgs,
@@ -217,7 +227,7 @@ struct RetryArgs {
 Many at once: `posthaste subscriptions cancel`.")]
 struct CancelArgs {
     /// Its id, as `deliveries list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = delivery_id)]
     delivery: DeliveryId,
     #[command(flatten)]
     client: ClientArgs,
@@ -237,6 +247,19 @@ fn change(delivery: DeliveryId, below: &str, done: &str, client: ClientArgs, as_
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// "is not an id of this kind" helped nobody to one.
+    #[test]
+    fn what_is_no_id_is_told_with_where_ids_are() {
+        let event = "0198c5a2-3f4e-7abc-8def-000000000000";
+        for (typed, told) in
+            [("5", "looks like 0198c5a2-"), ("front", "looks like 0198c5a2-"), (event, "id of an event")]
+        {
+            let refusal = delivery_id(typed).expect_err(typed);
+            assert!(refusal.contains(told) && refusal.contains("`posthaste deliveries list`"), "{typed}: {refusal}");
+        }
+        assert!(delivery_id("0198c5a2-3f4e-7abc-8def-00010000000c").is_ok());
+    }
 
     #[test]
     fn a_delivery_is_a_line_and_so_is_an_attempt() {

@@ -31,6 +31,7 @@ mod watch;
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -46,6 +47,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  the daemon cannot be reached
   4  the daemon refused
   5  the store is damaged, or was written by a newer version: starting again will not help
+  141  whoever read its output stopped before the end, as `head` does
 
 `posthaste COMMAND --help` shows an example of each command.";
 
@@ -110,7 +112,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            if failure.exit != Exit::Unread {
+                // Nobody is left to tell where this fails.
+                let _ = output::tell(&failure.message);
+            }
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -129,6 +134,9 @@ enum Exit {
     Refused = 4,
     /// The store must be seen to before anything can start on it.
     Store = 5,
+    /// Whoever read what was printed stopped: nothing is told, as by programs that SIGPIPE
+    /// ends, with the code that shells give those.
+    Unread = 141,
 }
 
 /// Why a command ends, told on stderr.
@@ -160,6 +168,12 @@ impl Failure {
 
     fn refused(message: impl Into<String>) -> Failure {
         Failure { exit: Exit::Refused, message: message.into() }
+    }
+
+    /// Of an output, called `what`, that takes no more.
+    fn of_output(what: &str, error: &io::Error) -> Failure {
+        let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Unread } else { Exit::Failed };
+        Failure { exit, message: format!("{what} cannot be written: {error}") }
     }
 }
 

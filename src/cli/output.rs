@@ -11,9 +11,13 @@ use crate::config;
 /// Prints `text` and ends the line.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::failed(format!("standard output cannot be written: {error}")))
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::of_output("standard output", &error))
+}
+
+/// The same on standard error: what is to be known beside what was asked for.
+pub(super) fn tell(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stderr(), "{text}").map_err(|error| Failure::of_output("standard error", &error))
 }
 
 /// Two columns, the first as wide as it must be.

@@ -29,7 +29,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(args.client)?;
     on_runtime(watch::show(args.watch, async || {
-        let ready = client.get("/readyz").await?.status.is_success();
+        let readiness = client.get("/readyz").await?;
+        let ready = readiness.status.is_success();
         let stats = client.get("/v1/stats").await?.accepted()?;
         let held = |since| format!("deliveries are held since the restore of {since}: `posthaste resume` lets them go");
         let note = stats["deliveries_held_since"].as_str().map(held);
@@ -37,7 +38,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             true => json!({"ready": ready, "stats": stats}).to_string(),
             false => as_table(ready, &stats),
         };
-        let not_ready = || Failure::failed("the daemon is not ready: its log says why");
+        let not_ready = || Failure::failed(format!("the daemon is not ready: {}", readiness.detail()));
         Ok(Look { text, note, end: if ready { Ok(()) } else { Err(not_ready()) } })
     }))
 }

@@ -44,7 +44,7 @@ pub(super) async fn show(args: WatchArgs, look: impl AsyncFn() -> Result<Look, F
         loop {
             match look().await {
                 Ok(found) => tell(&found, clear)?,
-                Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{clear}{failure}"),
+                Err(failure) if failure.exit == Exit::Unreachable => output::tell(&format!("{clear}{failure}"))?,
                 Err(failure) => return Err(failure),
             }
             tokio::time::sleep(every.max(WATCH_EVERY_MIN)).await;
@@ -62,7 +62,7 @@ fn tell(found: &Look, clear: &str) -> Result<(), Failure> {
         output::print(&format!("{clear}{}", found.text))?;
     }
     if let Some(note) = &found.note {
-        eprintln!("{note}");
+        output::tell(note)?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Files that systemd hands over (`LoadCredential=`): where a setting that names a
 //! file begins with `$CREDENTIALS_DIRECTORY/`, that is the folder it put them in.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 /// What such a setting begins with.
@@ -22,6 +24,14 @@ pub(super) fn resolve(table: &mut Map<String, Value>, folder: &str) {
             }
             _ => {}
         }
+    }
+}
+
+/// Why such a file is not there: who is no service of systemd has no such folder.
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    match path.starts_with(BEGIN) {
+        true => "cannot be read here: systemd hands over what LoadCredential= names, to the service alone".to_owned(),
+        false => format!("cannot be read: {error}"),
     }
 }
 

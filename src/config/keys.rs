@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::open_to_everybody;
+use super::{credentials, open_to_everybody};
 use crate::input::Faults;
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::model::Fault;
@@ -39,7 +39,7 @@ fn read_key(path: &Path) -> Result<Key, String> {
         return Err(open);
     }
     let mut text = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let file = std::fs::File::open(path).map_err(|error| credentials::unreadable(path, &error))?;
     match file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text) {
         Ok(_) => Key::read(&text).map_err(|fault| fault.to_string()),
         Err(error) if error.kind() == ErrorKind::InvalidData => Err(NotAKey.to_string()),

@@ -191,7 +191,7 @@ fn check_files(root: &Map<String, Value>) -> Vec<Fault> {
         let Some(path) = file(name).map(Path::new) else { continue };
         let field = format!("service.tls.{name}");
         if let Err(error) = std::fs::File::open(path) {
-            faults.push(Fault::new(field, format!("cannot be read: {error}")));
+            faults.push(Fault::new(field, credentials::unreadable(path, &error)));
         } else if let Some(open) = is_secret.then(|| open_to_everybody(path)).flatten() {
             faults.push(Fault::new(field, open));
         }
@@ -564,7 +564,7 @@ mod tests {
         let config = parse(&text, [variable]).map_err(|faults| faults.len()).expect("fine");
         assert_eq!(config.service.tls.map(|tls| tls.key_file), Some(key));
         let faults = parse(&text, []).map(|_| ()).expect_err("no folder");
-        assert_eq!(faults[0].message.split(':').next(), Some("cannot be read"));
+        assert_eq!(faults[0].message.split(':').next(), Some("cannot be read here"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum WriteBackupError {
     Store(#[from] StoreError),
     /// What it is written to takes no more.
     #[error("{0}")]
-    Stopped(String),
+    Stopped(io::Error),
 }
 
 /// Why something is no whole backup.

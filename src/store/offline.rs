@@ -44,18 +44,17 @@ pub fn check(folder: &Path, cache_bytes: u64, keyring: &Keyring) -> Result<Repor
 /// Writes a backup of a store that no daemon has open.
 pub fn back_up(folder: &Path, cache_bytes: u64, now: Timestamp, mut output: impl Write) -> Result<(), BackUpError> {
     let file = folder.join(FILE_NAME);
-    let written = guarded(&file, || {
+    guarded(&file, || {
         let (_, database) = open(folder, cache_bytes)?;
         let transaction = database.begin_read().map_err(StoreError::from)?;
-        let written = backup::write(&transaction, now, |part| {
-            output.write_all(&part).map_err(|error| WriteBackupError::Stopped(error.to_string()))
-        });
+        let written =
+            backup::write(&transaction, now, |part| output.write_all(&part).map_err(WriteBackupError::Stopped));
         match written {
             Err(WriteBackupError::Store(error)) => Err(error.into()),
-            written => Ok(written),
+            Err(WriteBackupError::Stopped(error)) => Ok(Err(BackUpError::Output(error))),
+            Ok(()) => Ok(Ok(())),
         }
-    })?;
-    written.map_err(|error| BackUpError::Output(error.to_string()))
+    })?
 }
 
 /// Why no backup was written.
@@ -66,5 +65,5 @@ pub enum BackUpError {
     Open(#[from] OpenError),
     /// What it is written to takes no more.
     #[error("the backup cannot be written: {0}")]
-    Output(String),
+    Output(std::io::Error),
 }

@@ -35,10 +35,7 @@ pub enum OpenError {
         known: u32,
     },
     /// Its bytes are not what was written.
-    #[error(
-        "{0} is damaged: {1}; move it away and `posthaste restore` a backup (`posthaste check-store` says what is \
-         wrong)"
-    )]
+    #[error("{0} is damaged: {1}; move it away and `posthaste restore` a backup")]
     Damaged(PathBuf, String),
     /// The folder cannot be made.
     #[error("{0} cannot be created: {1}")]
@@ -106,7 +103,7 @@ fn damage(error: &redb::Error) -> Option<String> {
 pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => opened.map_err(|error| error.judged(file)),
-        Err(_) => Err(OpenError::Damaged(file.to_owned(), "reading it panicked".to_owned())),
+        Err(_) => Err(OpenError::Damaged(file.to_owned(), "its pages contradict each other".to_owned())),
     }
 }
 

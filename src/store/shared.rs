@@ -165,8 +165,9 @@ impl Shared {
             let created = builder.create_with_backend(disk.backend());
             return created.map_err(|error| OpenError::of(&self.file, error));
         }
+        // Made beside its place, so that an empty file is a damaged store and no new one.
         let made = if self.file.exists() { Ok(()) } else { self.make_database(builder) };
-        made.and_then(|()| builder.create(&self.file)).map_err(|error| OpenError::of(&self.file, error))
+        made.and_then(|()| builder.open(&self.file)).map_err(|error| OpenError::of(&self.file, error))
     }
 
     /// Size of the database's file.

@@ -27,8 +27,12 @@ impl Store {
     ///
     /// # Errors
     /// [`WriteError::QueueFull`] while another one is made, [`WriteError::Unavailable`]
-    /// while the store is down.
+    /// while the store is down, [`WriteError::StorageFull`] while the disk is full: the
+    /// snapshot would keep room from being used again.
     pub async fn backup(&self) -> Result<mpsc::Receiver<Option<Bytes>>, WriteError> {
+        if self.shared.is_disk_full() {
+            return Err(WriteError::StorageFull);
+        }
         let turn = self.shared.backups.clone().try_acquire_owned().map_err(|_| WriteError::QueueFull)?;
         let (sender, parts) = mpsc::channel(1);
         let (begun, has_begun) = oneshot::channel();
@@ -53,7 +57,7 @@ fn write(
     begun: oneshot::Sender<()>,
     sender: &Parts,
 ) -> Result<(), WriteBackupError> {
-    let stopped = |why: &str| WriteBackupError::Stopped(why.to_owned());
+    let stopped = |why: &str| WriteBackupError::Stopped(std::io::Error::other(why));
     let database = shared.database().ok_or_else(|| stopped("the store is down"))?;
     let transaction = database.begin_read().map_err(StoreError::from)?;
     let taken_at = shared.clock.now();

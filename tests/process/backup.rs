@@ -167,7 +167,8 @@ async fn a_stopped_daemon_is_backed_up_offline_and_restored_without_a_hold() {
     assert_eq!(daemon.get("/v1/stats").await.expect(200)["events"], 1);
 }
 
-/// The service manager must not start a daemon again and again on a damaged store.
+/// The service manager must not start a daemon again and again on a damaged store, and
+/// a file without a byte is no new store: a daemon started on one had lost everything.
 #[tokio::test]
 async fn a_damaged_store_ends_the_start_with_a_code_of_its_own() {
     let home = Home::new();
@@ -177,14 +178,15 @@ async fn a_damaged_store_ends_the_start_with_a_code_of_its_own() {
     daemon.stop().await;
     let file = home.path("store/posthaste.redb");
     let whole = std::fs::read(&file).expect("read");
-    let damage: [fn(&mut Vec<u8>); 3] =
-        [|bytes| bytes.truncate(5000), |bytes| bytes[..4096].fill(0x5a), |bytes| bytes[64..320].fill(0xff)];
+    let damage: [fn(&mut Vec<u8>); 4] =
+        [Vec::clear, |bytes| bytes.truncate(5000), |bytes| bytes[..4096].fill(0x5a), |bytes| bytes[64..320].fill(0xff)];
+    let backup = home.path("backup");
     for (case, spoil) in damage.iter().enumerate() {
         let mut bytes = whole.clone();
         spoil(&mut bytes);
         std::fs::write(&file, &bytes).expect("written");
-        for words in [["serve", "--config"], ["check-store", "--config"]] {
-            let (code, _, complaint) = command(&[&words[..], &[shown(&config)]].concat()).await;
+        for words in [&["serve"][..], &["check-store"], &["backup", shown(&backup), "--offline"]] {
+            let (code, _, complaint) = command(&[words, &["--config", shown(&config)]].concat()).await;
             let last = complaint.lines().last().unwrap_or_default();
             let says_what_to_do = last.contains("is damaged") && last.contains("`posthaste restore`");
             assert!(code == Some(5) && says_what_to_do, "case {case}: {words:?}: {code:?}: {complaint}");
@@ -193,6 +195,22 @@ async fn a_damaged_store_ends_the_start_with_a_code_of_its_own() {
     std::fs::write(&file, &whole).expect("written");
     let daemon = Daemon::start(&config).await;
     assert_eq!(daemon.get("/v1/stats").await.expect(200)["events"], 1);
+}
+
+/// A backup was broken off before it began, which read as if no daemon ran; and that the
+/// storage is full was told by the log alone.
+#[tokio::test]
+async fn a_full_disk_is_told_by_status_and_backup() {
+    let home = Home::new();
+    let daemon = Daemon::start_with(&home.configure(""), &[("POSTHASTE_STORAGE_RESERVE_BYTES", "1000000 GiB")]).await;
+    daemon.post("/v1/events", &json!({"type": "a.b", "data": 1})).await.expect(507);
+    let (code, told, complaint) = command(&["status", "--url", &daemon.url()]).await;
+    assert!(code == Some(1) && told.contains("ready  "), "{told}");
+    assert!(complaint.starts_with("the daemon is not ready: the storage is full"), "{complaint}");
+    let file = home.path("backup");
+    let (code, _, complaint) = command(&["backup", shown(&file), "--url", &daemon.url()]).await;
+    assert!(code == Some(4) && complaint.contains(": the storage is full; free space"), "{complaint}");
+    assert!(!file.exists());
 }
 
 /// A large file that is mostly free is made smaller before anything is served.

@@ -5,7 +5,8 @@
 //!   refuses; `keys`: the store's key; `signals`: stopping and reloading; `crash`: SIGKILL under
 //!   `load`; `backup`: backup, restore, damage; `declared`: files that
 //!   declare subscriptions; `listeners`: TLS and Unix sockets; `silence`:
-//!   what is never written; `systemd`: what the service manager is told and hands over.
+//!   what is never written; `systemd`: what the service manager is told and hands over;
+//!   `unread`: output that nobody reads to its end.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
@@ -23,3 +24,4 @@ mod load;
 mod signals;
 mod silence;
 mod systemd;
+mod unread;

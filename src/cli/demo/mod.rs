@@ -18,7 +18,7 @@ use url::Url;
 
 use super::client::Client;
 use super::receiver::{Receiver, Request, Signature};
-use super::{Failure, certificates, on_runtime, output};
+use super::{Exit, Failure, certificates, on_runtime, output};
 use crate::secret::Secret;
 use crate::sign::StandardKey;
 use crate::time::{Clock, Timestamp};
@@ -60,6 +60,9 @@ pub(super) fn run(_: Args) -> Result<(), Failure> {
 
 /// Whatever went wrong on the way is the demonstration's failure, with the daemon's last words.
 fn explained(failure: Failure, log: &LogTail) -> Failure {
+    if failure.exit == Exit::Unread {
+        return failure;
+    }
     let mut message = format!("the demonstration failed: {failure}");
     for line in log.lines() {
         message.push_str("\n  daemon: ");

@@ -88,10 +88,9 @@ fn list(args: ListArgs) -> Result<(), Failure> {
         let found = client.list("/v1/subscriptions", &query, usize::MAX).await?;
         match (args.json, found.is_empty()) {
             (true, _) => output::print(&json!(found).to_string()),
-            (false, true) => {
-                eprintln!("no subscription is like that: `posthaste subscriptions create URL --event TYPE` makes one");
-                Ok(())
-            }
+            (false, true) => output::tell(
+                "no subscription is like that: `posthaste subscriptions create URL --event TYPE` makes one",
+            ),
             (false, false) => output::print(&as_table(&found, Terminal::of_stdout())),
         }
     })
@@ -268,7 +267,9 @@ fn test(args: TestArgs) -> Result<(), Failure> {
         if attempt["outcome"]["success"] == true {
             return Ok(());
         }
-        Err(Failure::failed("the receiver did not take the test event: see its own log, then test again"))
+        Err(Failure::failed(
+            "the test event was not taken: OUTCOME and DETAIL say why, the receiver's own log says more where it answered",
+        ))
     })
 }
 
