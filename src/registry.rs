@@ -56,7 +56,7 @@ impl Patterns {
         self.all.is_empty() && self.below.is_empty() && self.exact.is_empty()
     }
 
-    fn collect(&self, event_type: &str, lanes: &mut BTreeSet<Lane>) {
+    fn collect(&self, event_type: &str, lanes: &mut Vec<Lane>) {
         if !event_type.starts_with(OPERATIONAL_PREFIX) {
             lanes.extend(&self.all);
         }
@@ -323,7 +323,7 @@ impl Registry {
 
     /// The enabled subscriptions that get `event`, by number.
     pub fn matching<'a>(&'a self, event: &Event, rules: &[Rule]) -> Vec<&'a Arc<Subscription>> {
-        let mut lanes = BTreeSet::new();
+        let mut lanes = Vec::new();
         let mut collect = |owner: Owner| {
             if let Some(patterns) = self.index.get(&owner) {
                 patterns.collect(&event.event_type, &mut lanes);
@@ -336,6 +336,9 @@ impl Registry {
         if let Some(source) = self.own_source(event) {
             collect(Owner::Source(source.organization.clone(), source.id.clone()));
         }
+        // One may want it for several reasons.
+        lanes.sort_unstable();
+        lanes.dedup();
         lanes
             .iter()
             .filter_map(|lane| self.subscriptions.get(lane))

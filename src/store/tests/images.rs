@@ -143,7 +143,7 @@ fn workload(bench: &mut Bench) -> Vec<Moment> {
         ended.map(|(id, fact)| (*id, *fact)).collect::<BTreeMap<DeliveryId, Fact>>()
     };
     bench.subscribe();
-    for round in 0..8 {
+    for round in 0..9 {
         bench.publish(6);
         moment(bench, bench.facts.clone());
         // From here on only what has ended stands still.

@@ -71,6 +71,9 @@ pub(in crate::store) struct BulkDone {
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 /// How often counters are written, when they changed.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How many lanes' counters go into one commit: after an event for ten thousand, the next
+/// publisher waited for the counters of all.
+const STATS_FLUSHED_AT_ONCE_MAX: usize = 256;
 /// How often a store that went down is tried again.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for what may be purged.
@@ -111,7 +114,10 @@ pub(in crate::store) struct Writer {
     /// Organizations lately told to be over their share.
     told_shares: HashMap<Name, Timestamp>,
     room: Room,
+    /// Lanes whose counters changed since they were last written.
     dirty: FxHashSet<Lane>,
+    /// Those of them whose turn it is to be written.
+    flushing: Vec<Lane>,
     /// When it was last tried to open a store that is down.
     reopened_at: Timestamp,
     /// Whether that was tried for what was left at the end.
@@ -154,6 +160,7 @@ impl Writer {
             told_shares: HashMap::new(),
             room: Room::Enough,
             dirty: FxHashSet::default(),
+            flushing: Vec::new(),
             reopened_at: Timestamp::ZERO,
             has_tried_for_the_end: false,
             in_doubt: FxHashSet::default(),
@@ -216,8 +223,9 @@ impl Writer {
         }
         self.look_at_space();
         self.take_keys();
+        let is_idle = outcomes.is_empty() && batch.commands.is_empty();
         self.work(outcomes, batch.commands);
-        self.housekeep();
+        self.housekeep(is_idle);
         let is_over = is_last && self.unsettled.is_empty();
         if is_over {
             self.close();
@@ -228,7 +236,7 @@ impl Writer {
     pub(in crate::store) fn patience(&self) -> Duration {
         if self.shared.database().is_none() {
             REOPEN_EVERY
-        } else if !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() {
+        } else if !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() || !self.flushing.is_empty() {
             Duration::ZERO
         } else if !self.dirty.is_empty() || self.room == Room::None {
             FLUSH_EVERY
@@ -281,9 +289,10 @@ impl Writer {
     /// Counts what a commit did. Answers whom to tell of it.
     fn count(&mut self, effects: Effects) -> Vec<Notice> {
         {
+            let registry = self.shared.registry();
             let mut lanes = self.shared.lanes();
             for (lane, change) in effects.stats {
-                if self.shared.registry().lane(lane).is_none() {
+                if registry.lane(lane).is_none() {
                     continue;
                 }
                 self.dirty.insert(lane);
@@ -301,8 +310,9 @@ impl Writer {
         }
     }
 
-    /// Turns of bulk work and purging, and counters that nothing else carried along.
-    fn housekeep(&mut self) {
+    /// Turns of bulk work and purging, and, where there was nothing else to commit, counters
+    /// that nothing carried along.
+    fn housekeep(&mut self, is_idle: bool) {
         let Some(database) = self.shared.database() else { return };
         self.step_job(database.clone());
         if self.shared.database().is_none() {
@@ -320,10 +330,11 @@ impl Writer {
                 return;
             }
         }
-        if !self.dirty.is_empty() && self.is_flush_due() {
+        self.begin_flush();
+        if is_idle && !self.flushing.is_empty() {
             let flushed = (|| {
                 let transaction = schema::begin(&database)?;
-                self.flush_if_due(&transaction)?;
+                self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
                 transaction.commit().map_err(StoreError::from)
             })();
             if let Err(error) = flushed {
@@ -357,17 +368,29 @@ impl Writer {
         now.since(self.flushed_at) >= FLUSH_EVERY || now < self.flushed_at
     }
 
-    /// Writes counters along with whatever is committed, at most once a second.
+    /// Makes it the turn of what changed, at most once a second.
+    fn begin_flush(&mut self) {
+        if self.flushing.is_empty() && !self.dirty.is_empty() && self.is_flush_due() {
+            self.flushed_at = self.now();
+            self.flushing.extend(self.dirty.drain());
+            self.flushing.sort_unstable();
+        }
+    }
+
+    /// Writes counters whose turn it is along with whatever is committed: a part of them,
+    /// because somebody waits for that commit.
     fn flush_if_due(&mut self, transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
-        if self.dirty.is_empty() || !self.is_flush_due() {
+        self.begin_flush();
+        self.flush(transaction, STATS_FLUSHED_AT_ONCE_MAX)
+    }
+
+    fn flush(&mut self, transaction: &redb::WriteTransaction, rows_max: usize) -> Result<(), StoreError> {
+        if self.flushing.is_empty() {
             return Ok(());
         }
-        self.flushed_at = self.now();
         let lanes = self.shared.lanes();
         let mut table = transaction.open_table(STATS)?;
-        let mut dirty: Vec<Lane> = self.dirty.drain().collect();
-        dirty.sort_unstable();
-        for lane in dirty {
+        for lane in self.flushing.drain(..rows_max.min(self.flushing.len())) {
             if let Some(stats) = lanes.get(&lane) {
                 table.insert(lane.0, encode_stats(stats)?.as_slice())?;
             }
@@ -540,10 +563,10 @@ impl Writer {
 
     fn close(&mut self) {
         let Some(database) = self.shared.database() else { return };
-        self.flushed_at = Timestamp::ZERO;
+        self.flushing.extend(self.dirty.drain());
         let closed = (|| {
             let transaction = schema::begin(&database)?;
-            self.flush_if_due(&transaction)?;
+            self.flush(&transaction, usize::MAX)?;
             schema::mark_clean(&transaction)?;
             transaction.commit().map_err(StoreError::from)
         })();

@@ -1,6 +1,7 @@
 //! The writer without its thread, over a store that comes and goes.
 
 use rand::SeedableRng;
+use redb::ReadableTableMetadata;
 
 use super::*;
 use crate::config::Retention;
@@ -150,8 +151,35 @@ fn housekeeping_ends_where_the_store_broke() {
     drop(database);
     let job = writer.new_job(Lane(1), JobKind::End);
     writer.jobs.push_back((7, job));
-    writer.housekeep();
+    writer.housekeep(true);
     assert!(!store.is_ready());
     let heard: Vec<Notice> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
     assert_eq!(heard.iter().filter(|notice| matches!(notice, Notice::Down)).count(), 1);
+}
+
+/// The publisher after an event for ten thousand subscriptions waited until the counters of
+/// all of them were written.
+#[test]
+fn counters_of_many_lanes_are_written_a_part_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, _notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let database = store.shared.database().unwrap();
+    let rows = || database.begin_read().unwrap().open_table(STATS).unwrap().len().unwrap();
+    let lanes = 2 * STATS_FLUSHED_AT_ONCE_MAX as u64 + 1;
+    for lane in (1..=lanes).map(|number| Lane(u32::try_from(number).unwrap())) {
+        store.shared.lanes().entry(lane).or_default().odometer = 1;
+        writer.dirty.insert(lane);
+    }
+    let transaction = schema::begin(&database).unwrap();
+    writer.flush_if_due(&transaction).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(rows(), STATS_FLUSHED_AT_ONCE_MAX as u64);
+    writer.housekeep(false);
+    assert_eq!(rows(), STATS_FLUSHED_AT_ONCE_MAX as u64, "something was committed, and more may come");
+    assert_eq!(writer.patience(), Duration::ZERO);
+    writer.housekeep(true);
+    writer.housekeep(true);
+    assert_eq!(rows(), lanes);
 }
