@@ -87,14 +87,6 @@ tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --num
     --directory "$tree" --transform "s,^\.,$name," . | gzip -9n >"$out/$name.tar.gz"
 echo "$out/$name.tar.gz"
 
-if cargo cyclonedx --version >/dev/null 2>&1; then
-    cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$rpm_architecture-unknown-linux-musl" --override-filename "$name.cdx"
-    mv "$name.cdx.json" "$out/"
-    echo "$out/$name.cdx.json"
-else
-    echo "no list of what it is made of: cargo-cyclonedx is not installed"
-fi
-
 if command -v rpmbuild >/dev/null; then
     (cd "$tree" && find . -type f ! -path './etc/*' | sed 's,^\.,,' | sort) >"$work/listed"
     rpmbuild -bb --quiet --target "$rpm_architecture-linux" --define "_topdir $work/rpm" --define "staged $tree" \
@@ -131,4 +123,12 @@ if command -v dpkg-deb >/dev/null; then
     echo "$out/posthaste_${version}_$deb_architecture.deb"
 else
     echo "no .deb: dpkg-deb is not installed"
+fi
+
+if cargo cyclonedx --version >/dev/null 2>&1; then
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$rpm_architecture-unknown-linux-musl" --override-filename "$name.cdx"
+    mv "$name.cdx.json" "$out/"
+    echo "$out/$name.cdx.json"
+else
+    echo "no list of what it is made of: cargo-cyclonedx is not installed"
 fi

@@ -67,7 +67,7 @@ pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
     })
 }
 
-/// Whether `Accept` names OpenMetrics. Who does likes it best: Prometheus, and what speaks as it does.
+/// Whether `Accept` names OpenMetrics: who does can read it, and mostly likes it best, as Prometheus does.
 fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
     let mut asked = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     asked.any(|types| types.split(',').any(|it| it.trim_start().starts_with("application/openmetrics-text")))

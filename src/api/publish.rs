@@ -40,11 +40,7 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
         return Err(Problem::faults(vec![Fault::new("idempotency-key", message)]));
     }
     let is_lines = call.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| essence(value) == NDJSON);
-    let items = if is_lines { split_lines(&call.body) } else { split_array(&call.body)? };
-    if items.len() > BATCH_EVENTS_MAX {
-        let message = format!("has {} events; a batch may have at most {BATCH_EVENTS_MAX}", items.len());
-        return Err(Problem::faults(vec![Fault::new("", message)]));
-    }
+    let items = if is_lines { split_lines(&call.body)? } else { split_array(&call.body)? };
     let mut events = Vec::with_capacity(items.len());
     let mut refused = Vec::with_capacity(items.len());
     for item in items {
@@ -82,10 +78,13 @@ async fn make_organizations(call: &Call, events: &[NewEvent]) -> Result<(), Prob
     Ok(())
 }
 
-/// Each line that is not blank, where it is JSON.
-fn split_lines(body: &[u8]) -> Vec<Result<&RawValue, Problem>> {
+/// Each line that is not blank, where it is JSON. They are counted first: a body has room
+/// for millions, and each that is none makes a problem.
+fn split_lines(body: &[u8]) -> Result<Vec<Result<&RawValue, Problem>>, Problem> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.filter(|line| !line.is_empty()).map(value).collect()
+    let lines = lines.filter(|line| !line.is_empty());
+    check_count(lines.clone().count())?;
+    Ok(lines.map(value).collect())
 }
 
 /// Each item of the array, which as a whole must be JSON. How deep it may nest is
@@ -94,10 +93,19 @@ fn split_array(body: &[u8]) -> Result<Vec<Result<&RawValue, Problem>>, Problem> 
     let items: &RawValue = serde_json::from_slice(body).map_err(JsonError::from)?;
     match json::level(items) {
         json::Level::Array(items) => {
+            check_count(items.len())?;
             Ok(items.into_iter().map(|item| check_size(item.get().len()).map(|()| item)).collect())
         }
         _ => Err(Problem::faults(vec![Fault::new("", format!("must be a list of events, or {NDJSON}"))])),
     }
+}
+
+fn check_count(events: usize) -> Result<(), Problem> {
+    if events <= BATCH_EVENTS_MAX {
+        return Ok(());
+    }
+    let message = format!("has {events} events; a batch may have at most {BATCH_EVENTS_MAX}");
+    Err(Problem::faults(vec![Fault::new("", message)]))
 }
 
 fn check_size(bytes: usize) -> Result<(), Problem> {
@@ -220,8 +228,11 @@ mod tests {
     #[test]
     fn batches_are_lines_or_an_array() {
         let lines = b"{\"a\":1}\r\n\n  {\"b\": 2}  \nnonsense";
-        assert_eq!(texts(split_lines(lines)), [Ok("{\"a\":1}"), Ok("{\"b\": 2}"), Err(Code::InvalidJson)]);
-        assert!(split_lines(b" \n\r\n").is_empty());
+        assert_eq!(
+            texts(split_lines(lines).expect("few")),
+            [Ok("{\"a\":1}"), Ok("{\"b\": 2}"), Err(Code::InvalidJson)]
+        );
+        assert!(split_lines(b" \n\r\n").expect("few").is_empty());
         let array = b" [ {\"a\": 1} , [], 3 ] ";
         assert_eq!(texts(split_array(array).expect("an array")), [Ok("{\"a\": 1}"), Ok("[]"), Ok("3")]);
         for (body, code) in [
@@ -235,18 +246,30 @@ mod tests {
         }
     }
 
+    /// Eight million lines of nonsense in one body became as many problems before they were
+    /// counted: some gigabytes.
+    #[test]
+    fn too_many_are_refused_before_any_is_read() {
+        let lines = "x\n".repeat(BATCH_EVENTS_MAX + 1);
+        let array = format!("[{}1]", "1,".repeat(BATCH_EVENTS_MAX));
+        for refused in [split_lines(lines.as_bytes()).err(), split_array(array.as_bytes()).err()] {
+            assert_eq!(refused.map(|problem| problem.code()), Some(Code::ValidationFailed));
+        }
+        assert!(split_lines(&lines.as_bytes()[2..]).is_ok());
+    }
+
     #[test]
     fn each_item_fails_alone() {
         let body = b"{\"type\":\"a\",\"data\":[1, 2]}\n{\"type\":\"a\"}\n{\"type\":\n[]";
         let results: Vec<Result<Given, Problem>> =
-            split_lines(body).into_iter().map(|item| item.and_then(read)).collect();
+            split_lines(body).expect("few").into_iter().map(|item| item.and_then(read)).collect();
         let codes: Vec<Option<Code>> = results.iter().map(|result| result.as_ref().err().map(Problem::code)).collect();
         let invalid = Some(Code::ValidationFailed);
         assert_eq!(codes, [None, invalid, Some(Code::InvalidJson), invalid]);
         assert_eq!(results[0].as_ref().expect("valid").data.as_bytes(), b"[1, 2]");
         let large = format!("[\"{}\", 3]", "x".repeat(EVENT_BYTES_MAX - 1));
         assert_eq!(texts(split_array(large.as_bytes()).expect("an array")), [Err(Code::TooLarge), Ok("3")]);
-        assert_eq!(texts(split_lines(large.as_bytes())), [Err(Code::TooLarge)]);
+        assert_eq!(texts(split_lines(large.as_bytes()).expect("few")), [Err(Code::TooLarge)]);
     }
 
     #[test]

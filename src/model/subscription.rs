@@ -425,7 +425,7 @@ impl Subscription {
     }
 }
 
-/// What a subscription went through. Counts are flushed once a second.
+/// What a subscription went through. Counts are written in rounds, at most one a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneStats {
     /// Events that triggered it.

@@ -38,7 +38,7 @@ pub(super) const SUBSCRIPTION: TableDefinition<u32, &[u8]> = TableDefinition::ne
 pub(super) const ENDED: TableDefinition<&[u8; 12], &[u8]> = TableDefinition::new("ended_subscription");
 /// Idempotency keys of subscriptions: see [`idempotency_key`].
 pub(super) const CREATION: TableDefinition<&[u8], &[u8]> = TableDefinition::new("subscription_creation");
-/// What each lane went through, flushed once a second.
+/// What each lane went through, written in rounds, at most one a second.
 pub(super) const STATS: TableDefinition<u32, &[u8]> = TableDefinition::new("stats");
 
 /// What is counted over everything, and the bytes of the retained events of each

@@ -69,7 +69,7 @@ pub(in crate::store) struct BulkDone {
 
 /// How long the writer sleeps when nothing is to be done.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
-/// How often counters are written, when they changed.
+/// How often a round of writing the counters that changed begins, at most.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How many lanes' counters go into one commit: after an event for ten thousand, the next
 /// publisher waited for the counters of all.
@@ -310,8 +310,8 @@ impl Writer {
         }
     }
 
-    /// Turns of bulk work and purging, and, where there was nothing else to commit, counters
-    /// that nothing carried along.
+    /// Turns of bulk work and purging, and, where nobody asked for anything, counters that
+    /// nothing carried along.
     fn housekeep(&mut self, is_idle: bool) {
         let Some(database) = self.shared.database() else { return };
         self.step_job(database.clone());
