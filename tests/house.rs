@@ -65,6 +65,18 @@ fn only_time_reads_the_wall_clock_and_only_config_the_environment() {
     check_only("std::env", &["config/", "cli/demo/"]);
 }
 
+/// A transaction that began elsewhere would leave the mark of a store at rest, and after a
+/// crash counters that nobody counts anew.
+#[test]
+fn every_transaction_of_the_writer_begins_in_one_place() {
+    for (name, code) in sources().iter().filter(|(name, _)| name.starts_with("store/writer/")) {
+        let begins = name == "store/writer/rest.rs";
+        for word in ["schema::begin", "begin_write"] {
+            assert!(begins || !code.contains(word), "src/{name} begins a transaction");
+        }
+    }
+}
+
 /// `==` on texts ends at the first byte that differs, and so tells by its time how much of
 /// a secret was guessed. `Secret` compares in constant time.
 #[test]

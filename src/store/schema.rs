@@ -72,9 +72,9 @@ pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
 /// Opens a write transaction whose commit is synced.
 ///
 /// redb's quick repair is left off. It saves the walk through the file after a crash,
-/// half a second a GiB, but only where the very last commit had it: so every commit
-/// would have to, and one of a single event, which is what an idle host makes, would
-/// cost four fifths more and a second sync.
+/// but only where the very last commit had it: so every commit would have to, and one of
+/// a single event would cost four fifths more and a second sync. A store at rest has it:
+/// see `writer/rest.rs`.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(redb::Durability::Immediate).map_err(|_| StoreError::Record("cannot be synced"))?;
@@ -121,6 +121,12 @@ pub(super) fn put_place(transaction: &WriteTransaction, id: EventId) -> Result<(
 /// Marks the store as closed cleanly: its counters need no recount.
 pub(super) fn mark_clean(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(META)?.insert(CLEAN_KEY, &[1][..])?;
+    Ok(())
+}
+
+/// Takes that back.
+pub(super) fn mark_open(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert(CLEAN_KEY, &[0][..])?;
     Ok(())
 }
 

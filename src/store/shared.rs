@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::config::Retention;
 use crate::histogram::Histogram;
 use crate::id::{Lane, SubscriptionId};
-use crate::limits::COMMIT_ITEMS;
+use crate::limits::{COMMIT_ITEMS, REST_ABOVE_BYTES};
 use crate::model::{DEFAULT_ORGANIZATION, LaneStats, ManagedBy, Name, Organization};
 use crate::registry::Registry;
 use crate::seal::{KeyId, Keyring};
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     /// One backup is made at a time.
     pub(super) backups: Arc<Semaphore>,
     pub(super) queue: Queue<Command, Settle>,
+    /// From which size of its file on the store is left at rest.
+    pub(super) rest_above_bytes: u64,
     /// How many events, outcomes, retries and cancellations shared each commit.
     pub(super) commit_items: Histogram,
 }
@@ -82,6 +84,7 @@ impl Shared {
             held_since: Mutex::new(None),
             backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
+            rest_above_bytes: REST_ABOVE_BYTES,
             commit_items: Histogram::new(COMMIT_ITEMS),
         }
     }

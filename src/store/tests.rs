@@ -8,6 +8,7 @@ mod declared;
 mod faults;
 mod images;
 mod order;
+mod rest;
 mod restored;
 mod retention;
 mod sealed;

@@ -28,7 +28,8 @@ pub(crate) struct Stepped {
 impl Stepped {
     /// As [`Store::open`] does, on `disk`.
     pub(crate) fn open(disk: &Disk, options: Options, clock: Clock, seed: [u8; 32]) -> Result<Stepped, OpenError> {
-        let shared = Shared { disk: Some(disk.clone()), queue: Queue::stepped(), ..Shared::new(options, clock) };
+        let (disk, queue, rest_above_bytes) = (Some(disk.clone()), Queue::stepped(), 0);
+        let shared = Shared { disk, queue, rest_above_bytes, ..Shared::new(options, clock) };
         let (store, writer, notices) = Store::start(Arc::new(shared), seed)?;
         Ok(Stepped { store, writer, notices })
     }

@@ -16,11 +16,11 @@ use crate::store::simulated::{Change as Written, Disk, Faults, Stepped, apply, t
 type Fact = (DeliveryState, u32);
 
 /// A store on a disk of its own, with what its callers know for certain.
-struct Bench {
-    disk: Disk,
-    store: Stepped,
-    clock: Clock,
-    facts: BTreeMap<DeliveryId, Fact>,
+pub(super) struct Bench {
+    pub(super) disk: Disk,
+    pub(super) store: Stepped,
+    pub(super) clock: Clock,
+    pub(super) facts: BTreeMap<DeliveryId, Fact>,
     lane: Lane,
 }
 
@@ -52,18 +52,18 @@ pub(super) fn ask<T>(store: &mut Stepped, request: impl Future<Output = T>) -> T
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let clock = Clock::manual(Timestamp::from_millis(START));
         Bench::on(quiet(Vec::new()), clock)
     }
 
-    fn on(disk: Disk, clock: Clock) -> Bench {
+    pub(super) fn on(disk: Disk, clock: Clock) -> Bench {
         let store = open_on(&disk, &clock).unwrap();
         let lane = store.store.registry().subscriptions().next().map_or(Lane(0), |it| it.number);
         Bench { disk, store, clock, facts: BTreeMap::new(), lane }
     }
 
-    fn pass(&self, span: Duration) {
+    pub(super) fn pass(&self, span: Duration) {
         self.clock.set(self.clock.now() + span);
     }
 
@@ -72,7 +72,7 @@ impl Bench {
         ask(&mut self.store, store.change("test", change))
     }
 
-    fn subscribe(&mut self) {
+    pub(super) fn subscribe(&mut self) {
         let secret = Some(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()));
         let (settings, status, idempotency) = (Box::new(settings()), Status::Enabled, None);
         let id = SubscriptionId::unique();
@@ -88,7 +88,7 @@ impl Bench {
         Ok(accepted.into_iter().map(|it| it.unwrap().id).collect())
     }
 
-    fn publish(&mut self, count: usize) {
+    pub(super) fn publish(&mut self, count: usize) {
         for id in self.try_publish(count).unwrap() {
             self.facts.insert(id.delivery(self.lane), (DeliveryState::Pending, 0));
         }
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    fn assert_facts(&self, facts: &BTreeMap<DeliveryId, Fact>) {
+    pub(super) fn assert_facts(&self, facts: &BTreeMap<DeliveryId, Fact>) {
         for (id, fact) in facts {
             let (delivery, ..) = self.store.store.delivery(*id).unwrap().unwrap_or_else(|| panic!("{id} is lost"));
             assert_eq!((delivery.state, delivery.attempts), *fact, "{id}");

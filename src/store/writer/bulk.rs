@@ -11,7 +11,7 @@ use crate::store::hot::Hot;
 use crate::store::job::{Job, JobKind, Step};
 use crate::store::query::AuditEntry;
 use crate::store::tables::JOB;
-use crate::store::{Notice, Room, StoreError, schema};
+use crate::store::{Notice, Room, StoreError};
 use crate::time::Timestamp;
 
 use super::effects::Effects;
@@ -76,7 +76,7 @@ impl Writer {
             JobKind::Replay { .. } => Some("subscription.replay"),
             JobKind::End | JobKind::Expire { .. } => None,
         };
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         transaction.open_table(JOB)?.insert(self.next_job, job.encode()?.as_slice())?;
         if let Some(action) = action
             && let Some(subscription) = self.shared.registry().lane(job.lane())
@@ -92,7 +92,7 @@ impl Writer {
             };
             self.put_audit(&transaction, &entry)?;
         }
-        transaction.commit()?;
+        self.rest.end(transaction, self.now())?;
         self.next_audit += u64::from(action.is_some());
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Writer {
         job: &Job,
     ) -> Result<(Step, Effects), StoreError> {
         let now = self.now();
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         let mut effects = Effects::default();
         let step = {
             let mut hot = Hot::open(&transaction)?;

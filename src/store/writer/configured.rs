@@ -46,7 +46,7 @@ impl Writer {
         change: Change,
     ) -> Result<Result<Changed, ChangeError>, StoreError> {
         let (now, keyed_at) = (self.now(), self.keyed_at());
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         let mut new_lane = Lane(0);
         let mut creation = None;
         if let Change::CreateSubscription { settings, idempotency, .. } = &change {
@@ -96,7 +96,7 @@ impl Writer {
         database: &Database,
         declared: &Declared,
     ) -> Result<Result<Vec<DeclaredStep>, ChangeError>, StoreError> {
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         let mut numbers = Vec::new();
         for _ in 0..declare::new_subscriptions(&self.shared.registry(), declared) {
             numbers.push(Lane(schema::take_lane(&transaction)?));
@@ -133,7 +133,7 @@ impl Writer {
             return Ok(());
         }
         let steps: Vec<DeclaredStep> = plans.iter().map(declare::step).collect();
-        self.carry_out(schema::begin(database)?, declare::ACTOR, plans)?;
+        self.carry_out(self.rest.begin(database)?, declare::ACTOR, plans)?;
         log_steps(&steps);
         Ok(())
     }
@@ -228,10 +228,10 @@ impl Writer {
             changes: serde_json::json!({}),
         };
         let resumed = (|| {
-            let transaction = schema::begin(&database)?;
+            let transaction = self.rest.begin(&database)?;
             schema::set_held(&transaction, None)?;
             self.put_audit(&transaction, &entry)?;
-            transaction.commit().map_err(StoreError::from)
+            self.rest.end(transaction, self.now())
         })();
         if let Err(error) = resumed {
             return Err(self.broke(database, &error));

@@ -16,7 +16,7 @@ use crate::store::hot::{Hot, Settled, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
-use crate::store::{Notice, Settle, StoreError, passed_over, schema};
+use crate::store::{Notice, Settle, StoreError, passed_over};
 
 use super::effects::{Effects, StatsChange};
 use super::{Command, Reply, TELL_SHARE_EVERY, Writer, refuse};
@@ -83,7 +83,7 @@ impl Writer {
         let mut done = Vec::with_capacity(commands.len());
         let mut commands = commands.into_iter();
         let attempt = (|| {
-            let transaction = schema::begin(database)?;
+            let transaction = self.rest.begin(database)?;
             {
                 let mut hot = Hot::open(&transaction)?;
                 for settle in outcomes {

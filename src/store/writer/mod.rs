@@ -10,14 +10,15 @@
 //! are refused and outcomes wait in memory.
 //!
 //! - `group.rs` what shares a commit, `configured.rs` what does not, `bulk.rs` what
-//!   takes many; `reseal.rs` what is encrypted anew; `effects.rs` what follows once a
-//!   commit has returned.
+//!   takes many; `reseal.rs` what is encrypted anew; `rest.rs` where transactions begin,
+//!   and what follows when there are none; `effects.rs` what follows once a commit has returned.
 
 mod bulk;
 mod configured;
 mod effects;
 mod group;
 mod reseal;
+mod rest;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, passed
 
 use effects::Effects;
 use reseal::Resealing;
+use rest::Rest;
 
 /// Something for the writer to do.
 pub(in crate::store) enum Command {
@@ -130,6 +132,7 @@ pub(in crate::store) struct Writer {
     resealing: Option<Resealing>,
     /// What files declare, once that is in force; none: no folder is named.
     declared: Option<declare::Names>,
+    rest: Rest,
 }
 
 impl Writer {
@@ -165,6 +168,7 @@ impl Writer {
             has_tried_for_the_end: false,
             in_doubt: FxHashSet::default(),
             declared: None,
+            rest: Rest::NONE,
         }
     }
 
@@ -236,13 +240,18 @@ impl Writer {
     pub(in crate::store) fn patience(&self) -> Duration {
         if self.shared.database().is_none() {
             REOPEN_EVERY
-        } else if !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() || !self.flushing.is_empty() {
+        } else if self.has_more_to_do() {
             Duration::ZERO
         } else if !self.dirty.is_empty() || self.room == Room::None {
             FLUSH_EVERY
         } else {
-            IDLE_PATIENCE
+            self.rest.due_in(self.now()).map_or(IDLE_PATIENCE, |left| left.min(IDLE_PATIENCE))
         }
+    }
+
+    /// Whether it goes on by itself, though nobody asks for anything.
+    fn has_more_to_do(&self) -> bool {
+        !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() || !self.flushing.is_empty()
     }
 
     fn now(&self) -> Timestamp {
@@ -331,11 +340,16 @@ impl Writer {
             }
         }
         self.begin_flush();
-        if is_idle && !self.flushing.is_empty() {
+        if !is_idle {
+            return;
+        }
+        if self.flushing.is_empty() && self.dirty.is_empty() {
+            self.rest_if_due(database);
+        } else if !self.flushing.is_empty() {
             let flushed = (|| {
-                let transaction = schema::begin(&database)?;
+                let transaction = self.rest.begin(&database)?;
                 self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
-                transaction.commit().map_err(StoreError::from)
+                self.rest.end(transaction, self.now())
             })();
             if let Err(error) = flushed {
                 self.broke(database, &error);
@@ -349,7 +363,7 @@ impl Writer {
         if !purge::is_anything_due(database, &retention, now, keyed_at)? {
             return Ok(());
         }
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         let purged = purge::step(&transaction, &retention, now, keyed_at, self.next_audit)?;
         let mut effects = Effects::default();
         effects.count.bytes = purged.bytes;
@@ -402,10 +416,9 @@ impl Writer {
     /// known: its lanes' rows are counted anew when the store is back.
     fn commit(&mut self, transaction: redb::WriteTransaction, effects: &Effects) -> Result<(), StoreError> {
         self.shared.counts().write(&transaction, &effects.count)?;
-        transaction.commit().map_err(|error| {
-            self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane));
-            error.into()
-        })
+        self.rest
+            .end(transaction, self.shared.clock.now())
+            .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
     }
 
     /// The time that idempotency keys are counted by: it goes on where the clock is
@@ -565,10 +578,10 @@ impl Writer {
         let Some(database) = self.shared.database() else { return };
         self.flushing.extend(self.dirty.drain());
         let closed = (|| {
-            let transaction = schema::begin(&database)?;
+            let transaction = self.rest.begin(&database)?;
             self.flush(&transaction, usize::MAX)?;
             schema::mark_clean(&transaction)?;
-            transaction.commit().map_err(StoreError::from)
+            self.rest.end(transaction, self.now())
         })();
         if let Err(error) = closed {
             tracing::error!(%error, "the store could not be closed cleanly; it is checked at the next start");

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 
 use redb::Database;
 
+use crate::store::StoreError;
 use crate::store::sealed::{self, Progress, Sealer};
-use crate::store::{StoreError, schema};
 
 use super::Writer;
 
@@ -40,14 +40,14 @@ impl Writer {
     /// Does the next piece, if there is one.
     fn reseal(&mut self, database: &Database) -> Result<(), StoreError> {
         let Some(resealing) = &mut self.resealing else { return Ok(()) };
-        let transaction = schema::begin(database)?;
+        let transaction = self.rest.begin(database)?;
         let mut sealer = Sealer { keyring: &self.keyring, random: &mut self.random };
         let step = sealed::step(&transaction, &mut sealer, &resealing.next)?;
         resealing.seen += step.seen as u64;
         // More may come meanwhile; what comes is sealed as it should be.
         self.shared.tell_rows_to_seal(Some(sealed::rows(&transaction)?.saturating_sub(resealing.seen)));
         if step.written > 0 {
-            transaction.commit()?;
+            self.rest.end(transaction, self.shared.clock.now())?;
         } else {
             transaction.abort()?;
         }

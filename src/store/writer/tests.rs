@@ -183,3 +183,22 @@ fn counters_of_many_lanes_are_written_a_part_at_a_time() {
     writer.housekeep(true);
     assert_eq!(rows(), lanes);
 }
+
+/// A small store is read in no time: it costs its flash nothing to be at rest.
+#[test]
+fn a_small_store_is_not_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, _notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let database = store.shared.database().unwrap();
+    let transaction = writer.rest.begin(&database).unwrap();
+    schema::mark_open(&transaction).unwrap();
+    writer.rest.end(transaction, clock.now()).unwrap();
+    assert!(writer.patience() < IDLE_PATIENCE, "it may be time for a rest before");
+    clock.set(clock.now() + Duration::from_secs(120));
+    while writer.patience() < IDLE_PATIENCE {
+        writer.housekeep(true);
+    }
+    assert!(!schema::look(&database.begin_read().unwrap()).unwrap().was_closed);
+}

@@ -1,0 +1,75 @@
+//! A store at rest is ready at once after a crash, and no other is taken for one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::images::{Bench, each_image, quiet};
+use super::*;
+use crate::store::schema;
+
+/// Whether the database reads all of its file, and whether the store counts what is
+/// pending, when it is opened as a crash leaves it.
+fn needs(bytes: &[u8]) -> (bool, bool) {
+    let is_read = Arc::new(AtomicBool::new(false));
+    let noted = is_read.clone();
+    let mut builder = Database::builder();
+    builder.set_repair_callback(move |_| noted.store(true, Ordering::Relaxed));
+    let database = builder.create_with_backend(quiet(bytes.to_vec()).backend()).unwrap();
+    let found = schema::look(&database.begin_read().unwrap()).unwrap();
+    (is_read.load(Ordering::Relaxed), !found.was_closed)
+}
+
+/// The time passes in which nothing is written.
+fn pass(bench: &mut Bench, span: Duration) {
+    bench.pass(span);
+    for _ in 0..3 {
+        bench.store.turn();
+    }
+}
+
+#[test]
+fn who_is_killed_at_rest_is_there_at_once() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(20);
+    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it is at work");
+    // Its counters are written first.
+    pass(&mut bench, Duration::from_secs(2));
+    pass(&mut bench, Duration::from_secs(2));
+    assert_eq!(needs(&bench.disk.bytes()), (false, false), "it is at rest");
+    let writes = bench.disk.writes();
+    pass(&mut bench, Duration::from_secs(30));
+    assert_eq!(bench.disk.writes(), writes, "nothing is written at rest");
+    bench.publish(1);
+    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it is at work again");
+    pass(&mut bench, Duration::from_secs(5));
+    pass(&mut bench, Duration::from_secs(5));
+    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it rested a moment ago");
+    pass(&mut bench, Duration::from_secs(30));
+    assert_eq!(needs(&bench.disk.bytes()), (false, false));
+    let after = Bench::on(quiet(bench.disk.bytes()), bench.clock.clone());
+    after.store.check();
+    after.assert_facts(&bench.facts);
+}
+
+/// The power goes at every write on the way to a rest, and from it.
+#[test]
+fn every_crash_image_around_a_rest_holds_what_was_answered() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(6);
+    let (base, known) = (bench.disk.bytes(), bench.facts.clone());
+    bench.disk.record();
+    for _ in 0..2 {
+        pass(&mut bench, Duration::from_secs(60));
+        pass(&mut bench, Duration::from_secs(60));
+        bench.publish(3);
+    }
+    let mut at_rest = 0;
+    let images = each_image(base, &bench.disk.take_recorded(), |_, image| {
+        at_rest += u32::from(needs(&image) == (false, false));
+        let after = Bench::on(quiet(image), bench.clock.clone());
+        after.store.check();
+        after.assert_facts(&known);
+    });
+    assert!(images > 60 && at_rest > 5, "{images} images, {at_rest} of them at rest");
+}

@@ -1,0 +1,92 @@
+//! A store at rest. Where nothing has been written for a while, the store is left as a
+//! stop leaves it: it is marked as closed, and the database notes which of its pages are
+//! free. **Who is killed then, or loses power, is there again at once**: after any other
+//! crash the database reads the whole of its file, and everything pending is counted anew.
+//!
+//! The next commit takes the mark away. Small stores do without: they are read in no time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::{Database, WriteTransaction};
+
+use crate::store::space::Room;
+use crate::store::{StoreError, schema};
+use crate::time::Timestamp;
+
+use super::Writer;
+
+/// How long nothing was written before the store is left at rest.
+const REST_AFTER: Duration = Duration::from_secs(2);
+/// How far apart two rests begin at least: each writes the map of free pages, some
+/// 150 KiB for a GiB.
+const REST_EVERY: Duration = Duration::from_secs(60);
+
+/// Whether the store is at rest, and since when it could be.
+pub(super) struct Rest {
+    /// Whether the disk may say so.
+    is_marked: bool,
+    /// Whether there is nothing more to do about it before the next commit.
+    is_over: bool,
+    written_at: Timestamp,
+    rested_at: Timestamp,
+}
+
+impl Rest {
+    pub(super) const NONE: Rest =
+        Rest { is_marked: false, is_over: false, written_at: Timestamp::ZERO, rested_at: Timestamp::ZERO };
+
+    /// In how long it is time for a rest; none: not before the next commit.
+    pub(super) fn due_in(&self, now: Timestamp) -> Option<Duration> {
+        // Where the clock was set back the time has come: nobody knows how long ago it was.
+        let left = |at: Timestamp, wait: Duration| match now < at {
+            true => Duration::ZERO,
+            false => wait.saturating_sub(now.since(at)),
+        };
+        (!self.is_over).then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, REST_EVERY)))
+    }
+
+    /// Opens a transaction. **Each of the writer's begins here**: the first that is
+    /// committed after a rest says that the store is open.
+    pub(super) fn begin(&self, database: &Database) -> Result<WriteTransaction, StoreError> {
+        let transaction = schema::begin(database)?;
+        if self.is_marked {
+            schema::mark_open(&transaction)?;
+        }
+        Ok(transaction)
+    }
+
+    /// Commits a transaction that [`Rest::begin`] opened.
+    pub(super) fn end(&mut self, transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
+        transaction.commit()?;
+        *self = Rest { is_marked: false, is_over: false, written_at: now, ..*self };
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Leaves a large store at rest, where it is time for that and nothing else to do.
+    pub(super) fn rest_if_due(&mut self, database: Arc<Database>) {
+        let now = self.now();
+        let is_due = self.rest.due_in(now).is_some_and(|left| left.is_zero());
+        if !is_due || self.has_more_to_do() || self.room == Room::None {
+            return;
+        }
+        self.rest.is_over = true;
+        if self.shared.file_bytes() < self.shared.rest_above_bytes {
+            return;
+        }
+        self.rest.rested_at = now;
+        // The disk may say so also where the commit fails.
+        self.rest.is_marked = true;
+        let rested = (|| {
+            let mut transaction = schema::begin(&database)?;
+            transaction.set_quick_repair(true);
+            schema::mark_clean(&transaction)?;
+            transaction.commit().map_err(StoreError::from)
+        })();
+        if let Err(error) = rested {
+            self.broke(database, &error);
+        }
+    }
+}
