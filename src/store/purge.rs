@@ -70,17 +70,19 @@ fn ended_age(retention: &Retention) -> Duration {
 }
 
 /// How much time the walks still have to go through, all together, in milliseconds: from
-/// the next event that each will meet to those that have just reached its age at `until`.
-/// How many events that are nobody knows without going there.
+/// the next event that each will meet to the last that had its age at `until`. How many
+/// events that are nobody knows without going there.
 pub(super) fn ahead_ms(database: &Database, retention: &Retention, until: Timestamp) -> Result<u64, StoreError> {
     let transaction = database.begin_read()?;
     let events = transaction.open_table(EVENT)?;
     let meta = transaction.open_table(META)?;
     let mut ahead_ms = 0;
     for (name, age) in WALKS.into_iter().zip(ages(retention)) {
-        if let Some(event) = next_event(&events, cursor_of(&meta, name)?, until - age)? {
-            ahead_ms += (until - age).as_millis().saturating_sub(event.accepted_at().as_millis());
-        }
+        let (cursor, until) = (cursor_of(&meta, name)?, EventId::first_at(until - age).to_key());
+        let Some(next) = next_event(&events, cursor, until)? else { continue };
+        let last = events.range::<&[u8; 12]>(&next.to_key()..&until)?.next_back();
+        let last = last.transpose()?.map_or(next, |(key, _)| EventId::from_key(*key.value()));
+        ahead_ms += last.accepted_at().as_millis().saturating_sub(next.accepted_at().as_millis());
     }
     Ok(ahead_ms)
 }
@@ -104,7 +106,7 @@ pub(super) fn is_anything_due(
     let events = transaction.open_table(EVENT)?;
     let meta = transaction.open_table(META)?;
     for (name, age) in WALKS.into_iter().zip(ages(retention)) {
-        if next_event(&events, cursor_of(&meta, name)?, now - age)?.is_some() {
+        if next_event(&events, cursor_of(&meta, name)?, EventId::first_at(now - age).to_key())?.is_some() {
             return Ok(true);
         }
     }
@@ -178,7 +180,7 @@ impl Purge<'_> {
 
     /// Lets a walk meet what has reached its age since.
     fn walk(&mut self, walk: usize) -> Result<(), StoreError> {
-        let until = self.now - ages(self.retention)[walk];
+        let until = EventId::first_at(self.now - ages(self.retention)[walk]).to_key();
         while !self.is_spent()
             && let Some(event) = next_event(&self.hot.event, self.cursors[walk], until)?
         {
@@ -256,13 +258,12 @@ impl Purge<'_> {
     }
 }
 
-/// The first event after a cursor that was accepted before `until`.
+/// The first event after a cursor that comes before `until`.
 fn next_event(
     events: &impl ReadableTable<&'static [u8; 12], &'static [u8]>,
     cursor: [u8; 12],
-    until: Timestamp,
+    until: [u8; 12],
 ) -> Result<Option<EventId>, StoreError> {
-    let until = EventId::first_at(until).to_key();
     if cursor >= until {
         return Ok(None);
     }

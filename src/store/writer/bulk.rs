@@ -127,9 +127,10 @@ impl Writer {
                         }
                     }
                 }
-                match self.jobs.is_empty() {
-                    true => self.shared.under_way.end(Kind::Bulk),
-                    false => self.shared.under_way.add(Kind::Bulk, self.now(), more),
+                if self.jobs.is_empty() {
+                    self.shared.under_way.end(Kind::Bulk);
+                } else if more > 0 {
+                    self.shared.under_way.add(Kind::Bulk, self.now(), more);
                 }
             }
             Err(error) => {
