@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
@@ -24,12 +24,15 @@ use super::count::Counts;
 use super::query::{OldestPending, ReadError};
 use super::queue::Queue;
 use super::space::Ballast;
-use super::work::UnderWay;
+use super::work::{Kind, UnderWay, percent};
 use super::writer::Command;
 use super::{FILE_NAME, OpenError, Options, Settle, StoreError, open, passed_over, records, schema, settings, tables};
 
 /// A key, or none: in clear.
 pub(super) type SealedUnder = Option<KeyId>;
+
+/// After how many rows counted at the start it is told how far that is.
+const COUNT_TOLD_EVERY: u64 = 10_000;
 
 /// What is told of the rows while nobody can read them. Nothing is written meanwhile, so
 /// that it is right.
@@ -266,6 +269,7 @@ impl Shared {
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
+        let (now, rows, mut counted_rows) = (self.clock.now(), pending.len()?, 0);
         let mut lanes = FxHashMap::default();
         let in_memory = self.lanes().clone();
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
@@ -290,12 +294,18 @@ impl Shared {
                     let (key, value) = row?;
                     let id = tables::pending_from_key(key.value()).1.1.delivery(lane);
                     let weight_bytes = passed_over(records::decode_weight(value.value()), id)?;
+                    counted_rows += 1;
+                    if counted_rows % COUNT_TOLD_EVERY == 0 {
+                        let share = percent(counted_rows, rows);
+                        self.under_way.tell(Kind::Count, now, share, Some(counted_rows), Some(rows));
+                    }
                     counted.pending += 1;
                     counted.pending_bytes += u64::from(weight_bytes.unwrap_or(0));
                 }
             }
             lanes.insert(lane, counted);
         }
+        self.under_way.end(Kind::Count);
         *self.held_since() = schema::held_since(&transaction)?;
         *self.registry_mut() = registry;
         *self.lanes() = lanes;

@@ -19,6 +19,8 @@ use super::FILE_NAME;
 pub enum Kind {
     /// Every page is read after a crash, before the store is opened.
     Check,
+    /// Every pending delivery is counted after a crash, before the store is opened.
+    Count,
     /// The file is made smaller. `done`: bytes given back, which the database does in
     /// a few rounds, so that it stays 0 for long.
     Compaction,
@@ -36,6 +38,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Check => "check",
+            Kind::Count => "count",
             Kind::Compaction => "compaction",
             Kind::KeyChange => "key_change",
             Kind::Purge => "purge",
@@ -49,7 +52,7 @@ impl Kind {
             Kind::Check | Kind::Compaction => "bytes",
             Kind::KeyChange => "records",
             Kind::Purge => "events",
-            Kind::Bulk => "deliveries",
+            Kind::Count | Kind::Bulk => "deliveries",
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Check => "checking the store after a crash",
+            Kind::Count => "counting what is pending after a crash",
             Kind::Compaction => "compacting the store",
             Kind::KeyChange => "encrypting secrets under the key in force",
             Kind::Purge => "removing what retention ends",
@@ -103,11 +107,7 @@ pub struct UnderWay {
 impl UnderWay {
     /// Of the store in `folder`.
     pub fn of(folder: &Path) -> UnderWay {
-        UnderWay {
-            file: folder.join(FILE_NAME),
-            file_bytes_before: AtomicU64::new(0),
-            work: Mutex::new(Vec::new()),
-        }
+        UnderWay { file: folder.join(FILE_NAME), file_bytes_before: AtomicU64::new(0), work: Mutex::new(Vec::new()) }
     }
 
     /// What is under way now.
@@ -185,6 +185,10 @@ mod tests {
         for (work, wanted) in [
             (work(Kind::Check, Some(60), None, None), "checking the store after a crash, 60 %"),
             (work(Kind::Check, None, None, None), "checking the store after a crash"),
+            (
+                work(Kind::Count, Some(50), Some(10_000), Some(20_000)),
+                "counting what is pending after a crash, 50 %, 10000 of 20000 deliveries",
+            ),
             (work(Kind::Compaction, None, Some(7 << 20), None), "compacting the store, 7 MiB given back so far"),
             (
                 work(Kind::KeyChange, Some(24), Some(1200), Some(5000)),

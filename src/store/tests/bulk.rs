@@ -1,8 +1,8 @@
 //! Replays and cancellations of many, while other things go on.
 
 use super::*;
-use crate::store::work::{Kind, Work};
 use crate::limits::{BULK_JOBS_MAX, REPLAY_MAX};
+use crate::store::work::{Kind, Work};
 use crate::store::writer::{BulkDone, Reply};
 
 fn always() -> Window {

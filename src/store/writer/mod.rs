@@ -247,7 +247,11 @@ impl Writer {
     pub(in crate::store) fn patience(&self) -> Duration {
         if self.shared.database().is_none() {
             REOPEN_EVERY
-        } else if !self.jobs.is_empty() || self.purging.is_some() || self.resealing.is_some() || !self.flushing.is_empty() {
+        } else if !self.jobs.is_empty()
+            || self.purging.is_some()
+            || self.resealing.is_some()
+            || !self.flushing.is_empty()
+        {
             Duration::ZERO
         } else if !self.dirty.is_empty() || self.room == Room::None {
             FLUSH_EVERY
