@@ -24,6 +24,7 @@ use crate::limits::REQUEST_BODIES_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::model::ManagedBy;
 use crate::store::command::{ChangeError, Declared, WriteError};
+use crate::store::work::UnderWay;
 use crate::store::{self, OpenError, Store, WriterThread};
 use crate::systemd;
 use crate::time::{Clock, Timestamp};
@@ -120,16 +121,24 @@ pub struct App {
 impl App {
     /// Starts a daemon that trusts `roots` to say who receivers are.
     pub async fn start(config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
-        App::start_on(Vec::new(), config, clock, roots).await
+        let under_way = Arc::new(UnderWay::of(&config.storage.path));
+        App::start_on(Vec::new(), config, clock, roots, under_way).await
     }
 
     /// The same on the listeners that were `handed` over, where there are any: they
-    /// take the place of `[service] listen`.
-    async fn start_on(handed: Vec<Handed>, config: Config, clock: Clock, roots: &Roots) -> Result<App, StartError> {
+    /// take the place of `[service] listen`. `under_way` tells what takes long of it.
+    async fn start_on(
+        handed: Vec<Handed>,
+        config: Config,
+        clock: Clock,
+        roots: &Roots,
+        under_way: Arc<UnderWay>,
+    ) -> Result<App, StartError> {
         let config = within_open_files(config);
         let declared = read_declared(&config, clock.now())?;
         let live = Live::new(config.clone());
-        let (store, writer, notices) = Store::open(store_options(&config), clock.clone(), random_seed()?)?;
+        let (store, writer, notices) =
+            Store::open_told(store_options(&config), clock.clone(), random_seed()?, under_way)?;
         let client = Client::new((&config.delivery).into(), roots)?;
         for warning in client.warnings() {
             tracing::warn!("{warning}");
@@ -329,8 +338,9 @@ pub async fn run(loaded: Loaded, signals: Signals, handed: Vec<Handed>) -> Resul
              subscriptions lie in clear in the store; make a key with `posthaste key storage FILE`"
         );
     }
-    let patience = tokio::spawn(systemd::ask_for_patience());
-    let started = App::start_on(handed, loaded.config.clone(), Clock::system(), &Roots::Platform).await;
+    let under_way = Arc::new(UnderWay::of(&loaded.config.storage.path));
+    let patience = tokio::spawn(systemd::ask_for_patience(under_way.clone()));
+    let started = App::start_on(handed, loaded.config.clone(), Clock::system(), &Roots::Platform, under_way).await;
     patience.abort();
     let mut app = started?;
     systemd::ready("started");

@@ -5,6 +5,7 @@
 //! **The watchdog is fed by the engine's own rounds**, never by a timer alone: what
 //! goes on though the engine is stuck would hide just that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -12,11 +13,17 @@ use tokio::task::JoinSet;
 
 use crate::engine::Pulse;
 use crate::store::Store;
+use crate::store::work::{UnderWay, Work};
 
 /// For how long the service manager is asked to wait at a time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is told anew how the daemon fares.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked how far the start is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After how many looks more time is asked for, and the log says what is waited for: well
+/// within the time asked for.
+const LOOKS_TOLD: u32 = 10;
 /// How many times the watchdog is fed within its time.
 const FEEDS: u32 = 3;
 
@@ -47,13 +54,28 @@ pub fn stopping(drain: Duration) {
 }
 
 /// Asks the service manager to wait on, while a large store is checked after a crash
-/// or compacted.
-pub async fn ask_for_patience() {
-    tell(&[NotifyState::Status("opening the store")]);
+/// or compacted, and tells it how far that is. The log says so too, now and then.
+pub async fn ask_for_patience(under_way: Arc<UnderWay>) {
+    let (mut told, mut looks) = (String::new(), 0);
     loop {
-        tokio::time::sleep(PATIENCE / 3).await;
-        tell(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
+        let now = opening(&under_way.list());
+        if now != told {
+            tell(&[NotifyState::Status(&now)]);
+            told = now;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        looks += 1;
+        if looks % LOOKS_TOLD == 0 {
+            tell(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
+            tracing::info!("{}", opening(&under_way.list()));
+        }
     }
+}
+
+/// What the start waits for.
+fn opening(works: &[Work]) -> String {
+    let works: Vec<String> = works.iter().map(Work::to_string).collect();
+    if works.is_empty() { "opening the store".to_owned() } else { works.join("; ") }
 }
 
 /// Tells on and on that the engine goes round, where that is watched, and how the
@@ -86,8 +108,11 @@ async fn status(pulse: &Pulse, store: &Store) -> Option<String> {
     let subscriptions = store.registry().subscriptions().count();
     let (pending, delivered) = (totals.pending, totals.delivered);
     let held = if totals.held_since.is_some() { "; all held since a restore" } else { "" };
+    let works: Vec<String> = store.under_way().iter().map(|work| format!("; {work}")).collect();
+    let works = works.concat();
     Some(format!(
-        "{subscriptions} subscriptions; deliveries: {pending} pending, {in_flight} in flight, {delivered} delivered{held}"
+        "{subscriptions} subscriptions; deliveries: {pending} pending, {in_flight} in flight, {delivered} \
+         delivered{held}{works}"
     ))
 }
 
@@ -104,6 +129,17 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::store::work::Kind;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn the_start_tells_what_it_waits_for() {
+        assert_eq!(opening(&[]), "opening the store");
+        let work = |kind, percent| Work { kind, since: Timestamp::ZERO, percent, done: None, total: None };
+        assert_eq!(opening(&[work(Kind::Check, Some(60))]), "checking the store after a crash, 60 %");
+        let works = [work(Kind::Compaction, None), work(Kind::KeyChange, Some(7))];
+        assert_eq!(opening(&works), "compacting the store; encrypting secrets under the key in force, 7 %");
+    }
 
     /// A timer of its own would feed on while deliveries stand still.
     #[tokio::test(start_paused = true)]

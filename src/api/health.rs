@@ -8,6 +8,7 @@ use crate::model::Status;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::query::AuditEntry;
+use crate::store::work::Work;
 
 use super::call::{Call, page};
 use super::openapi;
@@ -104,16 +105,28 @@ pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
             "organizations": registry.organizations().count(),
             "sources": registry.sources().count(),
             "configuration": {"generation": call.state.config.generation()},
+            "work": call.state.store.under_way().iter().map(show_work).collect::<Vec<Value>>(),
             "storage": {
                 "file_bytes": totals.file_bytes,
                 "live_bytes": totals.live_bytes,
                 "encryption": {
                     "key": encryption.key.map(|key| key.to_string()),
-                    "records_left": encryption.records_left,
+                    "needs_previous_keys": encryption.needs_previous,
                 },
             },
         }),
     ))
+}
+
+fn show_work(work: &Work) -> Value {
+    json!({
+        "kind": work.kind.as_str(),
+        "since": work.since.to_string(),
+        "percent": work.percent,
+        "done": work.done,
+        "total": work.total,
+        "unit": work.kind.unit(),
+    })
 }
 
 /// `GET /v1/audit`: newest first; what belongs to no organization is for keys for all.
@@ -139,4 +152,28 @@ fn show_entry(entry: &AuditEntry) -> Value {
         "organization": entry.organization.as_deref(),
         "changes": entry.changes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::work::Kind;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn every_kind_of_work_is_shown_as_it_is_described() {
+        let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
+        let described = &document["components"]["schemas"]["Work"]["properties"];
+        let names = |members: &Value| members.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        for kind in [Kind::Compaction, Kind::KeyChange, Kind::Purge, Kind::Bulk] {
+            let (percent, done, total) = (Some(45), Some(2250), None);
+            let shown = show_work(&Work { kind, since: Timestamp::ZERO, percent, done, total });
+            assert_eq!(names(&shown), names(described));
+            for member in ["kind", "unit"] {
+                let known = described[member]["enum"].as_array().expect("a list");
+                assert!(known.contains(&shown[member]), "{shown}");
+            }
+            assert_eq!((&shown["percent"], &shown["total"]), (&json!(45), &Value::Null));
+        }
+    }
 }

@@ -29,7 +29,8 @@ The file is new, and its owner's alone (mode 0600). Keep a copy of it apart from
 store and its backups: without it, neither can be read. To change keys, make another,
 name it in [storage] encryption_key_file and the earlier one in
 previous_encryption_key_files, and reload or restart: everything is encrypted anew,
-and the log says when the earlier key can be taken away.";
+`posthaste status --watch` shows how far that is, and the log says when the earlier
+key can be taken away.";
 
 /// Make keys: tokens for callers of the API, the key that encrypts secrets in the store
 #[derive(clap::Args)]

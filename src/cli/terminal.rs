@@ -99,10 +99,15 @@ fn bytes_line(done: u64, total: Option<u64>) -> String {
     let mebibytes = |bytes: u64| bytes >> 20;
     let Some(total) = total.filter(|total| *total > 0) else { return format!("{} MiB", mebibytes(done)) };
     let done = done.min(total);
+    format!("{} {} of {} MiB", bar(done, total), mebibytes(done), mebibytes(total))
+}
+
+/// As full as `done` is of `total`, which is more than 0.
+pub(super) fn bar(done: u64, total: u64) -> String {
     let cells = |count: u64, cell: &str| cell.repeat(usize::try_from(count).unwrap_or_default());
-    let full = u64::try_from(u128::from(done) * u128::from(BAR_CELLS) / u128::from(total)).unwrap_or(BAR_CELLS);
-    let bar = [cells(full, "#"), cells(BAR_CELLS - full, "-")].concat();
-    format!("[{bar}] {} of {} MiB", mebibytes(done), mebibytes(total))
+    let full = u128::from(done.min(total)) * u128::from(BAR_CELLS) / u128::from(total.max(1));
+    let full = u64::try_from(full).unwrap_or(BAR_CELLS);
+    format!("[{}{}]", cells(full, "#"), cells(BAR_CELLS - full, "-"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
+//! - `work.rs` long work that is under way, and how far it is.
 //! - `space.rs` how much room the disk and the quota have, and the ballast.
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
@@ -46,6 +47,7 @@ mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub mod work;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -74,6 +76,7 @@ use job::JobKind;
 use query::*;
 use shared::Shared;
 use space::Room;
+use work::{UnderWay, Work};
 use writer::{BulkDone, Command, Writer};
 
 pub use open::OpenError;
@@ -278,8 +281,19 @@ impl Store {
         clock: Clock,
         seed: [u8; 32],
     ) -> Result<(Store, WriterThread, mpsc::Receiver<Notice>), OpenError> {
+        let under_way = Arc::new(UnderWay::of(&options.path));
+        Store::open_told(options, clock, seed, under_way)
+    }
+
+    /// The same for somebody who looks on: opening a large store can take minutes.
+    pub fn open_told(
+        options: Options,
+        clock: Clock,
+        seed: [u8; 32],
+        under_way: Arc<UnderWay>,
+    ) -> Result<(Store, WriterThread, mpsc::Receiver<Notice>), OpenError> {
         make_folder(&options.path)?;
-        let shared = Arc::new(Shared::new(options, clock));
+        let shared = Arc::new(Shared { under_way, ..Shared::new(options, clock) });
         let (store, writer, notices) = match Store::start(shared.clone(), seed) {
             Err(error) if error.is_disk_full() && shared.ballast.shed() => Store::start(shared.clone(), seed)?,
             started => started?,
@@ -343,12 +357,11 @@ impl Store {
         }
     }
 
-    /// What secrets are encrypted under, and how far a change of keys is.
+    /// What secrets are encrypted under.
     pub fn encryption(&self) -> Encryption {
         let key = self.shared.keyring().current();
         let is_done = *self.shared.sealed_under.lock().unwrap_or_else(PoisonError::into_inner) == Some(key);
-        let rows_to_seal = *self.shared.rows_to_seal.lock().unwrap_or_else(PoisonError::into_inner);
-        Encryption { key, records_left: if is_done { Some(0) } else { rows_to_seal } }
+        Encryption { key, needs_previous: !is_done }
     }
 
     /// Takes new limits, retention, rules and keys over: the latter only after
@@ -377,7 +390,9 @@ impl Store {
     /// Totals. Blocking.
     pub fn totals(&self) -> Totals {
         let counts = self.shared.counts().clone();
-        let (events, pending) = self.shared.read(read::row_counts).unwrap_or_default();
+        let stand_in = *self.shared.stand_in();
+        let counted = || self.shared.read(read::row_counts).unwrap_or_default();
+        let (events, pending) = stand_in.map_or_else(counted, |stand_in| stand_in.row_counts);
         Totals {
             events,
             pending,
@@ -395,8 +410,14 @@ impl Store {
     /// The pending delivery that has waited for longest, as far as a bounded look
     /// finds it. Blocking.
     pub fn oldest_pending(&self) -> Result<OldestPending, ReadError> {
-        let lanes = self.shared.lanes().values().filter(|stats| stats.pending > 0).count();
-        self.shared.read(|database| read::oldest_pending(database, lanes))
+        let stand_in = *self.shared.stand_in();
+        let looked = || self.shared.read(|database| read::oldest_pending(database, self.shared.lanes_in_use()));
+        stand_in.map_or_else(looked, |stand_in| Ok(stand_in.oldest_pending))
+    }
+
+    /// Long work that is under way.
+    pub fn under_way(&self) -> Vec<Work> {
+        self.shared.under_way.list()
     }
 
     /// How many events, outcomes, retries and cancellations shared each commit.

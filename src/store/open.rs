@@ -15,6 +15,7 @@ use crate::limits::COMPACT_LIVE_PART;
 
 use super::count::Counts;
 use super::shared::Shared;
+use super::work::Kind;
 use super::{StoreError, schema};
 
 /// Why the store cannot be opened.
@@ -109,13 +110,17 @@ pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError
 
 /// Refuses the file of a newer program before anything is written to it: redb writes
 /// when it opens one, and when it closes it. Where it cannot be looked at, as after a
-/// crash or where there is none, opening it says more.
-pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
-    let Ok(database) = redb::Builder::new().open_read_only(file) else { return Ok(()) };
+/// crash or where there is none, opening it says more. Answers whether redb will check
+/// it first, because of a crash.
+pub(super) fn refuse_newer(file: &Path) -> Result<bool, OpenError> {
+    let database = match redb::Builder::new().open_read_only(file) {
+        Ok(database) => database,
+        Err(error) => return Ok(matches!(error, DatabaseError::RepairAborted)),
+    };
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     match found > schema::SCHEMA_VERSION {
         true => Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION }),
-        false => Ok(()),
+        false => Ok(false),
     }
 }
 
@@ -131,17 +136,29 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 /// redb checks the sums of all pages after a crash. Where the process ended by a
 /// panic it may have closed the file in order, and would not look: then it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
-    refuse_newer(&shared.file)?;
+    let (under_way, now) = (shared.under_way.clone(), shared.clock.now());
+    if refuse_newer(&shared.file)? {
+        under_way.tell(Kind::Check, now, Some(0), None, None);
+    }
     let was_checked = Arc::new(AtomicBool::new(false));
     let noted = was_checked.clone();
     let mut builder = shared.builder();
-    builder.set_repair_callback(move |_| noted.store(true, Ordering::Relaxed));
+    builder.set_repair_callback(move |repair| {
+        noted.store(true, Ordering::Relaxed);
+        // In three parts: it is told of each that is done.
+        under_way.tell(Kind::Check, now, Some((repair.progress() * 100.0).round() as u8), None, None);
+    });
     let mut database = shared.create(&builder)?;
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
     let is_ours = found.version <= schema::SCHEMA_VERSION;
-    if is_ours && !found.was_closed && !was_checked.load(Ordering::Relaxed) && !check_sums(&mut database)? {
-        tracing::warn!("the store was damaged; it goes on from the commit before");
+    if is_ours && !found.was_closed && !was_checked.load(Ordering::Relaxed) {
+        // How far that is it does not tell.
+        shared.under_way.tell(Kind::Check, now, None, None, None);
+        if !check_sums(&mut database)? {
+            tracing::warn!("the store was damaged; it goes on from the commit before");
+        }
     }
+    shared.under_way.end(Kind::Check);
     Ok(database)
 }
 
@@ -153,7 +170,10 @@ pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<Datab
         return Ok(database);
     }
     tracing::info!(file_bytes, live_bytes, "the store's file is mostly free: it is compacted");
-    if let Err(error) = compact(&mut database) {
+    shared.under_way.compacts(shared.clock.now());
+    let compacted = compact(&mut database);
+    shared.under_way.end(Kind::Compaction);
+    if let Err(error) = compacted {
         tracing::warn!(%error, "the store could not be compacted");
         drop(database);
         return shared.open_database();

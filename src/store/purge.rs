@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, WriteTransaction,
+};
 
 use crate::config::Retention;
 use crate::id::{EventId, Lane};
@@ -28,6 +30,8 @@ use super::{StoreError, passed_over, schema, settings};
 pub(super) struct Purged {
     /// Whether there is more to do at once.
     pub(super) goes_on: bool,
+    /// Events removed.
+    pub(super) events: u64,
     pub(super) bytes: BytesChange,
     /// Lanes of ended subscriptions that nothing speaks of any more.
     pub(super) forgotten: Vec<Lane>,
@@ -67,6 +71,31 @@ fn ended_age(retention: &Retention) -> Duration {
     retention.failed.max(retention.delivered) + retention.delivered
 }
 
+/// How much time the walks still have to go through, all together, in milliseconds: from
+/// the next event that each will meet to the last that had its age at `until`. How many
+/// events that are nobody knows without going there.
+pub(super) fn ahead_ms(database: &Database, retention: &Retention, until: Timestamp) -> Result<u64, StoreError> {
+    let transaction = database.begin_read()?;
+    let events = transaction.open_table(EVENT)?;
+    let meta = transaction.open_table(META)?;
+    let mut ahead_ms = 0;
+    for (name, age) in WALKS.into_iter().zip(ages(retention)) {
+        let (cursor, until) = (cursor_of(&meta, name)?, EventId::first_at(until - age).to_key());
+        let Some(next) = next_event(&events, cursor, until)? else { continue };
+        let last = events.range::<&[u8; 12]>(&next.to_key()..&until)?.next_back();
+        let last = last.transpose()?.map_or(next, |(key, _)| EventId::from_key(*key.value()));
+        ahead_ms += last.accepted_at().as_millis().saturating_sub(next.accepted_at().as_millis());
+    }
+    Ok(ahead_ms)
+}
+
+fn cursor_of(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &'static str,
+) -> Result<[u8; 12], StoreError> {
+    Ok(meta.get(name)?.and_then(|row| row.value().try_into().ok()).unwrap_or_default())
+}
+
 /// A look without a write: most of the time nothing is due. `keyed_at`: the time
 /// that idempotency keys are counted by.
 pub(super) fn is_anything_due(
@@ -79,8 +108,7 @@ pub(super) fn is_anything_due(
     let events = transaction.open_table(EVENT)?;
     let meta = transaction.open_table(META)?;
     for (name, age) in WALKS.into_iter().zip(ages(retention)) {
-        let cursor = meta.get(name)?.and_then(|row| row.value().try_into().ok()).unwrap_or_default();
-        if next_event(&events, cursor, now - age)?.is_some() {
+        if next_event(&events, cursor_of(&meta, name)?, EventId::first_at(now - age).to_key())?.is_some() {
             return Ok(true);
         }
     }
@@ -112,6 +140,7 @@ pub(super) fn step(
         *cursor = schema::cursor(transaction, name)?.unwrap_or_default();
     }
     let (hot, revisit) = (Hot::open(transaction)?, transaction.open_table(REVISIT)?);
+    let events_before = hot.event.len()?;
     let (rows_left, looks_left, under_way) = (BULK_ROWS_MAX, PAGE_SCAN_MAX, None);
     let mut purge = Purge { hot, revisit, retention, now, cursors, rows_left, looks_left, under_way };
     if let Some(key) = schema::cursor(transaction, UNDER_WAY)? {
@@ -124,11 +153,12 @@ pub(super) fn step(
     purge.look_again()?;
     purge.forget_keys(keyed_at)?;
     schema::set_cursor(transaction, UNDER_WAY, purge.under_way.map(EventId::to_key))?;
+    let events = events_before - purge.hot.event.len()?;
     let Purge { hot: Hot { bytes, .. }, mut rows_left, looks_left, .. } = purge;
     forget_creations(transaction, keyed_at, &mut rows_left)?;
     let forgotten = forget_ended(transaction, retention, now, &mut rows_left)?;
     forget_audit(transaction, retention, now, next_audit, &mut rows_left)?;
-    Ok(Purged { goes_on: rows_left == 0 || looks_left == 0, bytes, forgotten })
+    Ok(Purged { goes_on: rows_left == 0 || looks_left == 0, events, bytes, forgotten })
 }
 
 /// One step's work on events, and what it may still do.
@@ -152,7 +182,7 @@ impl Purge<'_> {
 
     /// Lets a walk meet what has reached its age since.
     fn walk(&mut self, walk: usize) -> Result<(), StoreError> {
-        let until = self.now - ages(self.retention)[walk];
+        let until = EventId::first_at(self.now - ages(self.retention)[walk]).to_key();
         while !self.is_spent()
             && let Some(event) = next_event(&self.hot.event, self.cursors[walk], until)?
         {
@@ -230,13 +260,12 @@ impl Purge<'_> {
     }
 }
 
-/// The first event after a cursor that was accepted before `until`.
+/// The first event after a cursor that comes before `until`.
 fn next_event(
     events: &impl ReadableTable<&'static [u8; 12], &'static [u8]>,
     cursor: [u8; 12],
-    until: Timestamp,
+    until: [u8; 12],
 ) -> Result<Option<EventId>, StoreError> {
-    let until = EventId::first_at(until).to_key();
     if cursor >= until {
         return Ok(None);
     }

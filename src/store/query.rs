@@ -133,9 +133,9 @@ pub struct Totals {
 pub struct Encryption {
     /// The key in force; none: they are in clear.
     pub key: Option<KeyId>,
-    /// Records that a change of keys has not come to yet; none: it has just been asked for,
-    /// or some cannot be read and the earlier keys are still needed.
-    pub records_left: Option<u64>,
+    /// Whether some may be under earlier keys: a change of keys is not over, or some rows
+    /// cannot be read.
+    pub needs_previous: bool,
 }
 
 /// The pending delivery that has waited for longest.

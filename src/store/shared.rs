@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
@@ -21,14 +21,27 @@ use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
 use super::count::Counts;
-use super::query::ReadError;
+use super::query::{OldestPending, ReadError};
 use super::queue::Queue;
 use super::space::Ballast;
+use super::work::{Kind, UnderWay, percent};
 use super::writer::Command;
 use super::{FILE_NAME, OpenError, Options, Settle, StoreError, open, passed_over, records, schema, settings, tables};
 
 /// A key, or none: in clear.
 pub(super) type SealedUnder = Option<KeyId>;
+
+/// After how many rows counted at the start it is told how far that is.
+const COUNT_TOLD_EVERY: u64 = 10_000;
+
+/// What is told of the rows while nobody can read them. Nothing is written meanwhile, so
+/// that it is right.
+#[derive(Clone, Copy)]
+pub(super) struct StandIn {
+    /// Of events, and of pending deliveries.
+    pub(super) row_counts: (u64, u64),
+    pub(super) oldest_pending: OldestPending,
+}
 
 /// What readers and the writer share.
 pub(super) struct Shared {
@@ -48,9 +61,9 @@ pub(super) struct Shared {
     pub(super) has_failed: AtomicBool,
     /// Under which key every row is sealed that holds secrets, where that is known.
     pub(super) sealed_under: Mutex<Option<SealedUnder>>,
-    /// Rows that a change of keys has not gone through yet; none: it was given up, or has
-    /// not begun.
-    pub(super) rows_to_seal: Mutex<Option<u64>>,
+    pub(super) under_way: Arc<UnderWay>,
+    /// There while the database is compacted.
+    pub(super) stand_in: Mutex<Option<StandIn>>,
     /// When the store was restored, while its deliveries are held since.
     pub(super) held_since: Mutex<Option<Timestamp>>,
     /// One backup is made at a time.
@@ -67,6 +80,8 @@ impl Shared {
     pub(super) fn new(options: Options, clock: Clock) -> Shared {
         Shared {
             file: options.path.join(FILE_NAME),
+            under_way: Arc::new(UnderWay::of(&options.path)),
+            stand_in: Mutex::new(None),
             ballast: Ballast::of(&options.path),
             #[cfg(test)]
             disk: None,
@@ -80,7 +95,6 @@ impl Shared {
             is_full: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             sealed_under: Mutex::new(None),
-            rows_to_seal: Mutex::new(None),
             held_since: Mutex::new(None),
             backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
@@ -126,8 +140,13 @@ impl Shared {
         enabled.filter_map(|subscription| lanes.get(&subscription.number)).map(|stats| stats.pending_bytes).sum()
     }
 
-    pub(super) fn tell_rows_to_seal(&self, rows: Option<u64>) {
-        *self.rows_to_seal.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    /// How many lanes have anything pending.
+    pub(super) fn lanes_in_use(&self) -> usize {
+        self.lanes().values().filter(|stats| stats.pending > 0).count()
+    }
+
+    pub(super) fn stand_in(&self) -> MutexGuard<'_, Option<StandIn>> {
+        self.stand_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn rules(&self) -> Arc<Vec<Rule>> {
@@ -253,6 +272,7 @@ impl Shared {
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
+        let (now, rows, mut counted_rows) = (self.clock.now(), pending.len()?, 0);
         let mut lanes = FxHashMap::default();
         let in_memory = self.lanes().clone();
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
@@ -277,12 +297,18 @@ impl Shared {
                     let (key, value) = row?;
                     let id = tables::pending_from_key(key.value()).1.1.delivery(lane);
                     let weight_bytes = passed_over(records::decode_weight(value.value()), id)?;
+                    counted_rows += 1;
+                    if counted_rows % COUNT_TOLD_EVERY == 0 {
+                        let share = percent(counted_rows, rows);
+                        self.under_way.tell(Kind::Count, now, share, Some(counted_rows), Some(rows));
+                    }
                     counted.pending += 1;
                     counted.pending_bytes += u64::from(weight_bytes.unwrap_or(0));
                 }
             }
             lanes.insert(lane, counted);
         }
+        self.under_way.end(Kind::Count);
         *self.held_since() = schema::held_since(&transaction)?;
         *self.registry_mut() = registry;
         *self.lanes() = lanes;

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use redb::Database;
 
 use crate::limits::{BALLAST_BYTES_MAX, BALLAST_SHARE};
 
-use super::StoreError;
-use super::shared::Shared;
+use super::shared::{Shared, StandIn};
+use super::work::Kind;
+use super::{StoreError, read};
 
 /// The ballast's file beside the database.
 const BALLAST_NAME: &str = "ballast";
@@ -79,15 +81,32 @@ impl Shared {
     }
 
     /// Gives back to the disk what the database's file has no use for. Whoever reads
-    /// waits. Answers whether it came to that: it does not while somebody reads.
+    /// waits, but for how the daemon fares. Answers whether it came to that: it does not
+    /// while somebody reads.
     pub(super) fn shrink(&self) -> Result<bool, StoreError> {
-        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = place.as_mut().and_then(Arc::get_mut) else { return Ok(false) };
-        match database.compact() {
-            Ok(_) => Ok(true),
-            Err(redb::CompactionError::TransactionInProgress) => Ok(false),
-            Err(error) => Err(error.into()),
+        match self.alone_with_database(Database::compact)? {
+            Some(Ok(_)) => Ok(true),
+            None | Some(Err(redb::CompactionError::TransactionInProgress)) => Ok(false),
+            Some(Err(error)) => Err(error.into()),
         }
+    }
+
+    /// Hands the database over while nobody can read it; none: somebody reads.
+    pub(super) fn alone_with_database<T>(
+        &self,
+        compact: impl FnOnce(&mut Database) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = place.as_mut().and_then(Arc::get_mut) else { return Ok(None) };
+        let row_counts = read::row_counts(database)?;
+        let oldest_pending = read::oldest_pending(database, self.lanes_in_use())?;
+        *self.stand_in() = Some(StandIn { row_counts, oldest_pending });
+        self.under_way.compacts(self.clock.now());
+        let compacted = compact(database);
+        self.under_way.end(Kind::Compaction);
+        drop(place);
+        *self.stand_in() = None;
+        Ok(Some(compacted))
     }
 
     /// Where it cannot be told, writing will.

@@ -43,7 +43,7 @@ async fn stats_count_what_there_is() {
         stats,
         json!({"events": 3, "deliveries": {"pending": 1, "delivered": 1, "failed": 0, "cancelled": 1},
                "oldest_pending_at": oldest, "oldest_pending_is_exact": true, "deliveries_held_since": null,
-               "organizations": 1, "sources": 1, "storage": null, "configuration": {"generation": 1},
+               "organizations": 1, "sources": 1, "storage": null, "configuration": {"generation": 1}, "work": [],
                "subscriptions": {"enabled": 2, "disabled": 1, "disabled_due_to_errors": 0}})
     );
 }

@@ -48,6 +48,9 @@ async fn a_key_is_changed_by_a_reload_and_the_earlier_one_taken_away() {
     configure(&home, &under(&second, &[&first]));
     daemon.signal(Signal::HUP);
     daemon.logs("the end of it", |entry| entry.to_string().contains("they can be taken away")).await;
+    let stats = daemon.get("/v1/stats").await.expect(200);
+    assert_eq!(stats["storage"]["encryption"], json!({"key": second_id, "needs_previous_keys": false}));
+    assert_eq!(stats["work"], json!([]));
     daemon.kill().await;
 
     for (storage, needed) in [(under(&first, &[]), &second_id), (String::new(), &second_id)] {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::{BULK_JOBS_MAX, REPLAY_MAX};
+use crate::store::work::{Kind, Work};
 use crate::store::writer::{BulkDone, Reply};
 
 fn always() -> Window {
@@ -129,4 +130,31 @@ async fn one_replay_a_lane_and_so_many_of_all() {
     assert!(refusals[2..=BULK_JOBS_MAX].iter().all(Option::is_none));
     assert_eq!(refusals[BULK_JOBS_MAX + 1], Some(WriteError::QueueFull.into()));
     check(&world.store);
+}
+
+/// Of a cancellation of a million nothing was to be seen until it was over.
+#[test]
+fn what_changes_many_deliveries_tells_how_many_it_has_changed() {
+    let clock = Clock::manual(Timestamp::from_millis(START));
+    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let store = stepped.store.clone();
+    let (id, settings, status) = (SubscriptionId::unique(), Box::new(settings()), Status::Enabled);
+    let make = Change::CreateSubscription { id, settings, secret: None, status, idempotency: None };
+    images::ask(&mut stepped, store.change("test", make)).unwrap();
+    let lane = store.registry().subscriptions().next().unwrap().number;
+    for _ in 0..5 {
+        let events = (0..BULK_ROWS_MAX / 2).map(|_| event("1")).collect();
+        images::ask(&mut stepped, store.accept(events)).unwrap();
+    }
+    let mut cancelled = std::pin::pin!(store.cancel_matching("test", lane, always()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(cancelled.as_mut().poll(&mut context).is_pending());
+    for done in [BULK_ROWS_MAX as u64, 2 * BULK_ROWS_MAX as u64] {
+        stepped.turn();
+        let since = clock.now();
+        assert_eq!(store.under_way(), [Work { kind: Kind::Bulk, since, percent: None, done: Some(done), total: None }]);
+    }
+    stepped.turn();
+    assert_eq!(store.under_way(), []);
+    assert!(cancelled.as_mut().poll(&mut context).is_ready());
 }

@@ -16,6 +16,20 @@ fn a_store_whose_making_was_cut_off_is_made_anew() {
     assert!(writer.join() && options.path.join(FILE_NAME).exists() && !begun.exists());
 }
 
+/// The start after a crash is long where the store is large: what takes so long is known
+/// before redb says its first word of it.
+#[tokio::test]
+async fn it_is_known_beforehand_that_a_crash_is_followed_by_a_check() {
+    let mut world = World::new();
+    world.publish(event("1")).await;
+    let (file, copy) = (world.options.path.join(FILE_NAME), world.folder.path().join("copy"));
+    std::fs::copy(&file, &copy).unwrap();
+    assert!(open::refuse_newer(&copy).unwrap());
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    assert!(!open::refuse_newer(&file).unwrap());
+}
+
 /// Writes what no program of ours wrote over an attempt's row.
 fn spoil_attempt(store: &Store, id: DeliveryId, number: u32) {
     let database = store.shared.database().unwrap();

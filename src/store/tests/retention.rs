@@ -4,6 +4,7 @@ use redb::ReadableTableMetadata;
 
 use super::*;
 use crate::store::purge;
+use crate::store::work::Kind;
 
 impl World {
     async fn is_retained_after(&mut self, span: Duration, id: EventId) -> bool {
@@ -136,6 +137,43 @@ fn events_are_accepted_between_the_steps_of_a_purge() {
     }
     assert!(steps >= 4, "{steps} steps");
     assert_eq!(stepped.retained_rows(), accepted);
+}
+
+/// While a purge of millions of events went on, nobody could see that, nor how far it was.
+#[test]
+fn a_purge_that_takes_several_steps_tells_how_far_it_is() {
+    let clock = Clock::manual(Timestamp::from_millis(START));
+    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let store = stepped.store.clone();
+    let steps = 5;
+    for _ in 0..2 * steps {
+        let events = (0..BULK_ROWS_MAX / 2).map(|_| event("1")).collect();
+        images::ask(&mut stepped, store.accept(events)).unwrap();
+        clock.set(clock.now() + HOUR);
+    }
+    // One that is not due yet.
+    clock.set(clock.now() + HOUR);
+    images::ask(&mut stepped, store.accept(vec![event("1")])).unwrap();
+    assert_eq!(store.under_way(), []);
+    clock.set(clock.now() + DAY * 3 - HOUR);
+    let began = clock.now();
+    let mut told = Vec::new();
+    for _ in 0..steps {
+        stepped.turn();
+        told.extend(store.under_way());
+        clock.set(clock.now() + Duration::from_secs(1));
+    }
+    assert!(told.iter().all(|work| (work.kind, work.since, work.total) == (Kind::Purge, began, None)), "{told:?}");
+    let removed: Vec<Option<u64>> = told.iter().map(|work| work.done).collect();
+    assert_eq!(removed, [1, 2, 3, 4, 5].map(|step| Some(step * BULK_ROWS_MAX as u64)));
+    let percents: Vec<u8> = told.iter().filter_map(|work| work.percent).collect();
+    assert_eq!(percents, [22, 44, 66, 88, 100], "of the time that was to be gone through");
+    stepped.turn();
+    assert_eq!((store.under_way(), stepped.retained_rows()), (Vec::new(), 1));
+    // What one step does is not told.
+    clock.set(clock.now() + DAY);
+    stepped.turn();
+    assert_eq!((store.under_way(), stepped.retained_rows()), (Vec::new(), 0));
 }
 
 /// Whose an ended subscription's lane was stayed in memory for good.

@@ -10,6 +10,7 @@ use crate::model::Authentication;
 use crate::seal::{Key, Place};
 use crate::store::simulated::{Change as Written, Disk, Stepped, apply, torn};
 use crate::store::tables::{CREATION, SUBSCRIPTION};
+use crate::store::work::{Kind, Work};
 
 const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const TOKEN: &str = "a-token-of-the-receiver";
@@ -235,21 +236,21 @@ fn a_key_cannot_be_let_go_before_all_rows_are_written_anew() {
     let clock = Clock::manual(Timestamp::from_millis(START));
     let mut store = Stepped::open(&disk, first.clone(), clock, [8; 32]).unwrap();
     store.store.reconfigure(Options { keyring: keys(&[2], &[1]), ..first });
-    let told = |store: &Stepped| store.store.encryption();
-    let second = Some(key(2).id());
-    assert_eq!(told(&store), Encryption { key: second, records_left: None }, "only asked for");
-    let rows_left = BULK_ROWS_MAX as u64 + 1;
-    for left in [rows_left, 1] {
+    let encryption = |needs_previous| Encryption { key: Some(key(2).id()), needs_previous };
+    let (rows_in_all, now) = (BULK_ROWS_MAX as u64 + 1, Timestamp::from_millis(START));
+    for (done, percent) in [(0, 0), (BULK_ROWS_MAX as u64, 99)] {
         assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
         store.turn();
-        assert_eq!(told(&store), Encryption { key: second, records_left: Some(left) });
+        let (percent, done, total) = (Some(percent), Some(done), Some(rows_in_all));
+        let change = Work { kind: Kind::KeyChange, since: now, percent, done, total };
+        assert_eq!((store.store.under_way(), store.store.encryption()), (vec![change], encryption(true)));
     }
     let halfway = rows(&store, &keys(&[2], &[1]));
     assert_eq!(halfway, (BULK_ROWS_MAX + 1, BULK_ROWS_MAX), "a thousand rows a commit");
     assert!(store.store.check_keys(&keys(&[2], &[])).is_err());
     store.turn();
     assert!(store.store.check_keys(&keys(&[2], &[])).is_ok());
-    assert_eq!(told(&store), Encryption { key: second, records_left: Some(0) });
+    assert_eq!((store.store.under_way(), store.store.encryption()), (Vec::new(), encryption(false)));
 }
 
 /// The power goes at every write of a rotation: what is there opens with both keys,

@@ -1,6 +1,7 @@
 //! How full it is, and who is told.
 
 use super::*;
+use crate::store::work::{Kind, Work};
 
 impl World {
     /// Makes the quota such that what is there is so much of it.
@@ -198,6 +199,34 @@ async fn an_organization_is_not_made_over_another_ones_events() {
     world.pass(DAY * 4);
     world.settled_down().await;
     assert!(matches!(world.store.change("test", put(false, false)).await, Ok(Changed::Created)));
+}
+
+/// Whoever asked how the daemon fares waited until the compaction was over.
+#[tokio::test]
+async fn how_it_fares_is_told_while_the_file_is_compacted() {
+    let mut world = World::new();
+    world.subscribe(settings()).await;
+    world.publish_many(3).await;
+    world.settled_down().await;
+    let told = |store: &Store| {
+        let (totals, oldest) = (store.totals(), store.oldest_pending().unwrap());
+        (totals.events, totals.pending, oldest)
+    };
+    let before = told(&world.store);
+    assert_eq!((before.0, before.1, before.2.is_exact), (3, 3, true));
+    let now = world.clock.now();
+    let seen = loop {
+        // The writer looks at the database too, now and then.
+        let look = |_: &mut Database| (told(&world.store), world.store.under_way());
+        if let Some(seen) = world.store.shared.alone_with_database(look).unwrap() {
+            break seen;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(seen.0, before);
+    let compaction = Work { kind: Kind::Compaction, since: now, percent: None, done: Some(0), total: None };
+    assert_eq!(seen.1, [compaction]);
+    assert_eq!((told(&world.store), world.store.under_way()), (before, Vec::new()));
 }
 
 /// Whoever reads, a backup too, is not disturbed: the file is made smaller another time.

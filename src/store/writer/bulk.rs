@@ -11,6 +11,7 @@ use crate::store::hot::Hot;
 use crate::store::job::{Job, JobKind, Step};
 use crate::store::query::AuditEntry;
 use crate::store::tables::JOB;
+use crate::store::work::Kind;
 use crate::store::{Notice, Room, StoreError};
 use crate::time::Timestamp;
 
@@ -117,6 +118,7 @@ impl Writer {
                     effects.notices.push(Notice::Expired { lane, failed, oldest_opened_at });
                 }
                 self.take_effect(effects);
+                let more = step.job.done - job.done;
                 match step.next {
                     Some(next) => self.jobs.push_back((number, next)),
                     None => {
@@ -124,6 +126,11 @@ impl Writer {
                             let _ = reply.send(Ok(BulkDone { done: step.job.done, next_since: step.next_since }));
                         }
                     }
+                }
+                if self.jobs.is_empty() {
+                    self.shared.under_way.end(Kind::Bulk);
+                } else if more > 0 {
+                    self.shared.under_way.add(Kind::Bulk, self.now(), more);
                 }
             }
             Err(error) => {

@@ -42,6 +42,7 @@ use super::records::encode_stats;
 use super::tables::*;
 use crate::seal::Keyring;
 
+use super::work::{Kind, percent};
 use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, passed_over, purge, schema};
 
 use effects::Effects;
@@ -94,6 +95,15 @@ const TELL_LOW_EVERY: Duration = Duration::from_secs(3600);
 /// How far apart two tellings of an organization that is over its share are at least.
 const TELL_SHARE_EVERY: Duration = Duration::from_secs(60);
 
+/// A purge that takes several steps.
+struct Purging {
+    since: Timestamp,
+    /// How much time it had to go through when it began.
+    whole_ms: u64,
+    /// Events removed so far.
+    events: u64,
+}
+
 pub(in crate::store) struct Writer {
     shared: Arc<Shared>,
     notices: tokio::sync::mpsc::Sender<Notice>,
@@ -107,7 +117,8 @@ pub(in crate::store) struct Writer {
     unsettled: Vec<Settle>,
     flushed_at: Timestamp,
     purged_at: Timestamp,
-    purge_goes_on: bool,
+    /// A purge that goes on.
+    purging: Option<Purging>,
     looked_at_space: Timestamp,
     /// Live bytes at that time.
     looked_at_bytes: u64,
@@ -155,7 +166,7 @@ impl Writer {
             unsettled: Vec::new(),
             flushed_at: Timestamp::ZERO,
             purged_at: Timestamp::ZERO,
-            purge_goes_on: false,
+            purging: None,
             looked_at_space: Timestamp::ZERO,
             looked_at_bytes: 0,
             shrunk_at: Timestamp::ZERO,
@@ -251,7 +262,7 @@ impl Writer {
 
     /// Whether it goes on by itself, though nobody asks for anything.
     fn has_more_to_do(&self) -> bool {
-        !self.jobs.is_empty() || self.purge_goes_on || self.resealing.is_some() || !self.flushing.is_empty()
+        !self.jobs.is_empty() || self.purging.is_some() || self.resealing.is_some() || !self.flushing.is_empty()
     }
 
     fn now(&self) -> Timestamp {
@@ -331,7 +342,7 @@ impl Writer {
             return;
         }
         let now = self.now();
-        let is_due = self.purge_goes_on || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
+        let is_due = self.purging.is_some() || now.since(self.purged_at) >= PURGE_EVERY || now < self.purged_at;
         if is_due {
             self.purged_at = now;
             if let Err(error) = self.purge(&database, now).and_then(|()| self.end_undeclared(&database)) {
@@ -357,12 +368,31 @@ impl Writer {
         }
     }
 
+    /// Does a step of retention, and tells how far it is while there are more to come.
     fn purge(&mut self, database: &Database, now: Timestamp) -> Result<(), StoreError> {
-        let (retention, keyed_at) = (self.shared.retention(), self.keyed_at());
-        self.purge_goes_on = false;
-        if !purge::is_anything_due(database, &retention, now, keyed_at)? {
-            return Ok(());
+        let begun = self.purging.take();
+        self.purging = self.purge_step(database, now, begun).inspect_err(|_| self.shared.under_way.end(Kind::Purge))?;
+        if self.purging.is_none() {
+            self.shared.under_way.end(Kind::Purge);
         }
+        Ok(())
+    }
+
+    /// Answers what goes on, if it does.
+    fn purge_step(
+        &mut self,
+        database: &Database,
+        now: Timestamp,
+        begun: Option<Purging>,
+    ) -> Result<Option<Purging>, StoreError> {
+        let (retention, keyed_at) = (self.shared.retention(), self.keyed_at());
+        if !purge::is_anything_due(database, &retention, now, keyed_at)? {
+            return Ok(None);
+        }
+        let mut purging = match begun {
+            Some(begun) => begun,
+            None => Purging { since: now, whole_ms: purge::ahead_ms(database, &retention, now)?, events: 0 },
+        };
         let transaction = self.rest.begin(database)?;
         let purged = purge::step(&transaction, &retention, now, keyed_at, self.next_audit)?;
         let mut effects = Effects::default();
@@ -373,8 +403,15 @@ impl Writer {
             let mut registry = self.shared.registry_mut();
             purged.forgotten.iter().for_each(|lane| registry.remove_ended(*lane));
         }
-        self.purge_goes_on = purged.goes_on;
-        Ok(())
+        if !purged.goes_on {
+            return Ok(None);
+        }
+        purging.events += purged.events;
+        let Purging { since, whole_ms, events } = purging;
+        let ahead_ms = purge::ahead_ms(database, &retention, since)?;
+        let share = percent(whole_ms.saturating_sub(ahead_ms), whole_ms);
+        self.shared.under_way.tell(Kind::Purge, since, share, Some(events), None);
+        Ok(Some(purging))
     }
 
     fn is_flush_due(&self) -> bool {

@@ -8,6 +8,7 @@ use redb::Database;
 
 use crate::store::StoreError;
 use crate::store::sealed::{self, Progress, Sealer};
+use crate::store::work::{Kind, percent};
 
 use super::Writer;
 
@@ -45,7 +46,9 @@ impl Writer {
         let step = sealed::step(&transaction, &mut sealer, &resealing.next)?;
         resealing.seen += step.seen as u64;
         // More may come meanwhile; what comes is sealed as it should be.
-        self.shared.tell_rows_to_seal(Some(sealed::rows(&transaction)?.saturating_sub(resealing.seen)));
+        let (seen, rows) = (resealing.seen, sealed::rows(&transaction)?);
+        let now = self.shared.clock.now();
+        self.shared.under_way.tell(Kind::KeyChange, now, percent(seen, rows), Some(seen.min(rows)), Some(rows));
         if step.written > 0 {
             self.rest.end(transaction, self.shared.clock.now())?;
         } else {
@@ -58,7 +61,7 @@ impl Writer {
             None => {
                 let (written, unreadable) = (resealing.written, resealing.unreadable);
                 self.resealing = None;
-                self.shared.tell_rows_to_seal(None);
+                self.shared.under_way.end(Kind::KeyChange);
                 self.tell_resealed(written, unreadable);
             }
         }
@@ -73,7 +76,7 @@ impl Writer {
             Err(error @ (StoreError::Record(_) | StoreError::UnknownKey(_))) => {
                 tracing::error!(%error, "secrets are not encrypted anew; the earlier keys are still needed");
                 self.resealing = None;
-                self.shared.tell_rows_to_seal(None);
+                self.shared.under_way.end(Kind::KeyChange);
                 true
             }
             Err(error) => {
