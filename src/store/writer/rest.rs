@@ -20,7 +20,7 @@ use super::Writer;
 const REST_AFTER: Duration = Duration::from_secs(2);
 /// How far apart two rests begin at least: each writes the map of free pages, some
 /// 150 KiB for a GiB.
-const REST_EVERY: Duration = Duration::from_secs(60);
+const REST_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether the store is at rest, and since when it could be.
 pub(super) struct Rest {
