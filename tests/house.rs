@@ -77,6 +77,23 @@ fn every_transaction_of_the_writer_begins_in_one_place() {
     }
 }
 
+/// A way to break the code that does not fit the code any more breaks nothing, and nobody
+/// would know before the next long look.
+#[test]
+fn every_mutation_still_applies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches: Vec<PathBuf> =
+        fs::read_dir(root.join("tests/mutations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(patches.len() > 10, "the patches were not found");
+    for patch in patches {
+        let mut git = std::process::Command::new("git");
+        let checked = git.current_dir(root).args(["apply", "--check"]).arg(&patch).output();
+        let Ok(checked) = checked else { return eprintln!("not tested: there is no git") };
+        let told = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{} is stale: {told}", patch.display());
+    }
+}
+
 /// `==` on texts ends at the first byte that differs, and so tells by its time how much of
 /// a secret was guessed. `Secret` compares in constant time.
 #[test]
