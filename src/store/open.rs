@@ -110,17 +110,13 @@ pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError
 
 /// Refuses the file of a newer program before anything is written to it: redb writes
 /// when it opens one, and when it closes it. Where it cannot be looked at, as after a
-/// crash or where there is none, opening it says more. Answers whether redb will check
-/// it first, because of a crash.
-pub(super) fn refuse_newer(file: &Path) -> Result<bool, OpenError> {
-    let database = match redb::Builder::new().open_read_only(file) {
-        Ok(database) => database,
-        Err(error) => return Ok(matches!(error, DatabaseError::RepairAborted)),
-    };
+/// crash or where there is none, opening it says more.
+pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
+    let Ok(database) = redb::Builder::new().open_read_only(file) else { return Ok(()) };
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     match found > schema::SCHEMA_VERSION {
         true => Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION }),
-        false => Ok(false),
+        false => Ok(()),
     }
 }
 
@@ -133,25 +129,24 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 
 /// Opens the database for the first time in this process.
 ///
-/// redb checks the sums of all pages after a crash. Where the process ended by a
-/// panic it may have closed the file in order, and would not look: then it is asked to.
+/// redb checks the sums of all pages after a crash, but at rest. Where the process ended by
+/// a panic it may have closed the file in order, and would not look: then it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     let (under_way, now) = (shared.under_way.clone(), shared.clock.now());
-    if refuse_newer(&shared.file)? {
-        under_way.tell(Kind::Check, now, Some(0), None, None);
-    }
+    refuse_newer(&shared.file)?;
     let was_checked = Arc::new(AtomicBool::new(false));
     let noted = was_checked.clone();
     let mut builder = shared.builder();
     builder.set_repair_callback(move |repair| {
         noted.store(true, Ordering::Relaxed);
-        // In three parts: it is told of each that is done.
+        // Before the first of three parts, and after each.
         under_way.tell(Kind::Check, now, Some((repair.progress() * 100.0).round() as u8), None, None);
     });
     let mut database = shared.create(&builder)?;
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
     let is_ours = found.version <= schema::SCHEMA_VERSION;
-    if is_ours && !found.was_closed && !was_checked.load(Ordering::Relaxed) {
+    let is_doubted = !found.was_closed || is_check_asked_for(&shared.file);
+    if is_ours && is_doubted && !was_checked.load(Ordering::Relaxed) {
         // How far that is it does not tell.
         shared.under_way.tell(Kind::Check, now, None, None, None);
         if !check_sums(&mut database)? {
@@ -159,7 +154,26 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
         }
     }
     shared.under_way.end(Kind::Check);
+    // It is there after a panic alone.
+    let _ = std::fs::remove_file(check_asked_for(&shared.file));
     Ok(database)
+}
+
+/// The file beside the database that asks for a check.
+fn check_asked_for(file: &Path) -> PathBuf {
+    file.with_extension("check")
+}
+
+fn is_check_asked_for(file: &Path) -> bool {
+    check_asked_for(file).exists()
+}
+
+/// Has the next start check the sums, whatever the store says of itself: who panicked may
+/// have met damage, and a store at rest would be opened without a look, again and again.
+pub(super) fn ask_for_check(file: &Path) {
+    if let Err(error) = std::fs::write(check_asked_for(file), []) {
+        tracing::warn!(%error, "the next start cannot be asked to check the store");
+    }
 }
 
 /// Makes a file smaller that is large and mostly free. Without that it still does:

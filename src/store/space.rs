@@ -96,17 +96,22 @@ impl Shared {
         &self,
         compact: impl FnOnce(&mut Database) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = place.as_mut().and_then(Arc::get_mut) else { return Ok(None) };
-        let row_counts = read::row_counts(database)?;
-        let oldest_pending = read::oldest_pending(database, self.lanes_in_use())?;
+        let Some(database) = self.database() else { return Ok(None) };
+        let row_counts = read::row_counts(&database)?;
+        let oldest_pending = read::oldest_pending(&database, self.lanes_in_use())?;
+        drop(database);
+        // Before anybody has to wait.
         *self.stand_in() = Some(StandIn { row_counts, oldest_pending });
-        self.under_way.compacts(self.clock.now());
-        let compacted = compact(database);
-        self.under_way.end(Kind::Compaction);
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let compacted = place.as_mut().and_then(Arc::get_mut).map(|database| {
+            self.under_way.compacts(self.clock.now());
+            let compacted = compact(database);
+            self.under_way.end(Kind::Compaction);
+            compacted
+        });
         drop(place);
         *self.stand_in() = None;
-        Ok(Some(compacted))
+        Ok(compacted)
     }
 
     /// Where it cannot be told, writing will.

@@ -9,7 +9,10 @@ use crate::support::{Receiver, Reply};
 
 /// The part ends under load. Answers the exit code and what was written.
 async fn ended_by(fault: &str) -> (Option<i32>, String) {
-    let home = Home::new();
+    ended_in(&Home::new(), fault).await
+}
+
+async fn ended_in(home: &Home, fault: &str) -> (Option<i32>, String) {
     let config = home.quiet(&home.configure(""));
     let receiver = Receiver::plain(|_, _| Reply::status(200)).await;
     // Two listeners, so that one of them is still there when the other ends.
@@ -43,6 +46,18 @@ ends_the_process! {
     an_engine_that_returns_ends_the_process: "engine:return:50", "the engine ended unexpectedly";
     a_listener_that_panics_ends_the_process: "listener:panic:4", "the listener ended unexpectedly";
     a_listener_that_returns_ends_the_process: "listener:return:4", "the listener ended unexpectedly";
+}
+
+/// It may have met damage, which nobody looks for in a store that was at rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_panics_is_checked_at_the_next_start() {
+    let home = Home::new();
+    ended_in(&home, "store:panic:50").await;
+    let asked_for = home.path("store").join("posthaste.check");
+    assert!(asked_for.exists());
+    let daemon = Daemon::start(&home.configure("")).await;
+    assert!(!asked_for.exists());
+    daemon.kill().await;
 }
 
 #[tokio::test]

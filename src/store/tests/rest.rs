@@ -1,6 +1,6 @@
 //! A store at rest is ready at once after a crash, and no other is taken for one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 
 use super::images::{Bench, each_image, quiet};
 use super::*;
@@ -9,13 +9,15 @@ use crate::store::schema;
 /// Whether the database reads all of its file, and whether the store counts what is
 /// pending, when it is opened as a crash leaves it.
 fn needs(bytes: &[u8]) -> (bool, bool) {
-    let is_read = Arc::new(AtomicBool::new(false));
-    let noted = is_read.clone();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = told.clone();
     let mut builder = Database::builder();
-    builder.set_repair_callback(move |_| noted.store(true, Ordering::Relaxed));
+    builder.set_repair_callback(move |repair| noted.lock().unwrap().push(repair.progress()));
     let database = builder.create_with_backend(quiet(bytes.to_vec()).backend()).unwrap();
     let found = schema::look(&database.begin_read().unwrap()).unwrap();
-    (is_read.load(Ordering::Relaxed), !found.was_closed)
+    let told = told.lock().unwrap();
+    assert!(told.first().is_none_or(|first| *first == 0.0), "it is said before it begins: {told:?}");
+    (!told.is_empty(), !found.was_closed)
 }
 
 /// The time passes in which nothing is written.
@@ -46,9 +48,11 @@ fn who_is_killed_at_rest_is_there_at_once() {
     let writes = bench.disk.writes();
     pass(&mut bench, Duration::from_secs(30));
     assert_eq!(bench.disk.writes(), writes, "nothing is written at rest");
-    let after = Bench::on(quiet(bench.disk.bytes()), bench.clock.clone());
+    let mut after = Bench::on(quiet(bench.disk.bytes()), bench.clock.clone());
     after.store.check();
     after.assert_facts(&bench.facts);
+    after.store.turn();
+    assert_eq!(needs(&after.disk.bytes()), (true, true), "it was just opened, and written to for that");
 }
 
 /// The power goes at every write on the way to a rest, and from it.

@@ -118,7 +118,6 @@ impl Writer {
                     effects.notices.push(Notice::Expired { lane, failed, oldest_opened_at });
                 }
                 self.take_effect(effects);
-                let more = step.job.done - job.done;
                 match step.next {
                     Some(next) => self.jobs.push_back((number, next)),
                     None => {
@@ -127,11 +126,8 @@ impl Writer {
                         }
                     }
                 }
-                if self.jobs.is_empty() {
-                    self.shared.under_way.end(Kind::Bulk);
-                } else if more > 0 {
-                    self.shared.under_way.add(Kind::Bulk, self.now(), more);
-                }
+                self.shared.under_way.add(Kind::Bulk, self.now(), step.job.done - job.done);
+                self.tell_bulk_over();
             }
             Err(error) => {
                 self.broke(database, &error);
@@ -141,6 +137,13 @@ impl Writer {
                     self.give_up(number, &job);
                 }
             }
+        }
+    }
+
+    /// Where no bulk work is left, none is told of.
+    pub(super) fn tell_bulk_over(&self) {
+        if self.jobs.is_empty() {
+            self.shared.under_way.end(Kind::Bulk);
         }
     }
 
@@ -156,6 +159,7 @@ impl Writer {
         if let Some(reply) = self.waiting.remove(&number) {
             let _ = reply.send(Err(WriteError::Unavailable.into()));
         }
+        self.tell_bulk_over();
     }
 
     pub(super) fn try_step(

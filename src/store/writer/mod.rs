@@ -21,6 +21,7 @@ mod reseal;
 mod rest;
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,7 +44,7 @@ use super::tables::*;
 use crate::seal::Keyring;
 
 use super::work::{Kind, percent};
-use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, passed_over, purge, schema};
+use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, open, passed_over, purge, schema};
 
 use effects::Effects;
 use reseal::Resealing;
@@ -152,6 +153,7 @@ impl Writer {
         notices: tokio::sync::mpsc::Sender<Notice>,
         random: StdRng,
     ) -> Writer {
+        let now = shared.clock.now();
         Writer {
             keyring: shared.keyring(),
             resealing: Some(Resealing::new()),
@@ -179,7 +181,7 @@ impl Writer {
             has_tried_for_the_end: false,
             in_doubt: FxHashSet::default(),
             declared: None,
-            rest: Rest::NONE,
+            rest: Rest::after(now),
         }
     }
 
@@ -204,6 +206,7 @@ impl Writer {
         for (_, reply) in lost {
             let _ = reply.send(Err(WriteError::OutcomeUnknown.into()));
         }
+        self.tell_bulk_over();
         Ok(())
     }
 
@@ -216,8 +219,14 @@ impl Writer {
     /// Works until the queue is closed and empty. Answers whether all that it was given
     /// is written.
     pub(in crate::store) fn run(mut self) -> bool {
-        while !fault::ends(Part::Store) && self.turn(self.patience()) {}
-        self.unsettled.is_empty()
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            while !fault::ends(Part::Store) && self.turn(self.patience()) {}
+            self.unsettled.is_empty()
+        }));
+        worked.unwrap_or_else(|panic| {
+            open::ask_for_check(&self.shared.file);
+            resume_unwind(panic)
+        })
     }
 
     /// Waits for something to do, at most `patience`, and does it. Answers whether

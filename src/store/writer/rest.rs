@@ -18,9 +18,9 @@ use super::Writer;
 
 /// How long nothing was written before the store is left at rest.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// How far apart two rests begin at least: each writes the map of free pages, some
-/// 150 KiB for a GiB.
-const REST_EVERY: Duration = Duration::from_secs(10);
+/// How far apart two rests begin at least, for each GiB of the file or a part of it: each
+/// writes the map of free pages, some 150 KiB a GiB.
+const REST_EVERY_PER_GIB: Duration = Duration::from_secs(10);
 
 /// Whether the store is at rest, and since when it could be.
 pub(super) struct Rest {
@@ -30,11 +30,16 @@ pub(super) struct Rest {
     is_over: bool,
     written_at: Timestamp,
     rested_at: Timestamp,
+    /// How far the next is from that one, at least.
+    every: Duration,
 }
 
 impl Rest {
-    pub(super) const NONE: Rest =
-        Rest { is_marked: false, is_over: false, written_at: Timestamp::ZERO, rested_at: Timestamp::ZERO };
+    /// Of a store that is just opened, which is written to.
+    pub(super) fn after(now: Timestamp) -> Rest {
+        let (is_marked, is_over, rested_at, every) = (false, false, Timestamp::ZERO, Duration::ZERO);
+        Rest { is_marked, is_over, written_at: now, rested_at, every }
+    }
 
     /// In how long it is time for a rest; none: not before the next commit.
     pub(super) fn due_in(&self, now: Timestamp) -> Option<Duration> {
@@ -43,7 +48,7 @@ impl Rest {
             true => Duration::ZERO,
             false => wait.saturating_sub(now.since(at)),
         };
-        (!self.is_over).then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, REST_EVERY)))
+        (!self.is_over).then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, self.every)))
     }
 
     /// Opens a transaction. **Each of the writer's begins here**: the first that is
@@ -73,10 +78,12 @@ impl Writer {
             return;
         }
         self.rest.is_over = true;
-        if self.shared.file_bytes() < self.shared.rest_above_bytes {
+        let file_bytes = self.shared.file_bytes();
+        if file_bytes < self.shared.rest_above_bytes {
             return;
         }
-        self.rest.rested_at = now;
+        let begun_gib = u32::try_from(file_bytes >> 30).unwrap_or(u32::MAX).saturating_add(1);
+        (self.rest.rested_at, self.rest.every) = (now, REST_EVERY_PER_GIB.saturating_mul(begun_gib));
         // The disk may say so also where the commit fails.
         self.rest.is_marked = true;
         let rested = (|| {

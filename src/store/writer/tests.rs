@@ -42,8 +42,10 @@ fn who_waits_for_a_job_that_is_gone_is_answered_once_the_store_is_back() {
     let (store, mut writer, _notices) = writer(folder.path(), &clock);
     let (reply, mut answer) = oneshot::channel();
     writer.waiting.insert(7, reply);
+    store.shared.under_way.add(Kind::Bulk, clock.now(), 1);
     writer.try_reopen();
     assert!(store.is_ready());
+    assert_eq!(store.under_way(), [], "it is not told of for ever");
     let answered = answer.try_recv().expect("it is answered");
     assert!(matches!(answered, Err(DeliveryError::Write(WriteError::OutcomeUnknown))));
 }
@@ -125,12 +127,14 @@ fn who_waits_for_a_job_that_meets_an_unreadable_event_is_answered() {
 fn who_waits_for_a_job_that_is_given_up_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
-    let (_store, mut writer, mut notices) = writer(folder.path(), &clock);
+    let (store, mut writer, mut notices) = writer(folder.path(), &clock);
+    store.shared.under_way.add(Kind::Bulk, clock.now(), 1);
     let kind = JobKind::Expire { opened_until_ms: 0, oldest_left_ms: None, operational: 1 };
     let job = Job { done: 3, ..writer.new_job(Lane(1), kind) };
     let (reply, mut answer) = oneshot::channel();
     writer.waiting.insert(7, reply);
     writer.give_up(7, &job);
+    assert_eq!(store.under_way(), []);
     assert!(matches!(answer.try_recv(), Ok(Err(DeliveryError::Write(WriteError::Unavailable)))));
     let told = notices.try_recv().expect("it is told");
     assert!(matches!(told, Notice::Expired { failed: 2, oldest_opened_at: Some(Timestamp::ZERO), .. }));
