@@ -85,7 +85,8 @@ mod tests {
         let stats = json!({"pending": 2, "work": [
             work("key_change", json!(45), json!(2250), json!(5000), "records"),
             work("purge", json!(100), json!(9), Value::Null, "events"),
-            work("compaction", Value::Null, json!(7 << 20), Value::Null, "bytes"),
+            work("compaction", json!(36), json!(7 << 20), Value::Null, "bytes"),
+            work("bulk", Value::Null, json!(3000), Value::Null, "deliveries"),
         ]});
         let since = "since 2030-01-01T00:00:00.000Z";
         assert_eq!(
@@ -93,7 +94,7 @@ mod tests {
             format!(
                 "ready       yes\npending     2\nkey change  [#############-----------------] 45 %, 2250 of 5000 records, \
                  {since}\npurge       [##############################] 100 %, 9 events, {since}\n\
-                 compaction  7 MiB given back, {since}"
+                 compaction  [##########--------------------] 36 %, 7 MiB given back, {since}\nbulk        3000 deliveries, {since}"
             )
         );
     }

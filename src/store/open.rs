@@ -184,7 +184,7 @@ pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<Datab
         return Ok(database);
     }
     tracing::info!(file_bytes, live_bytes, "the store's file is mostly free: it is compacted");
-    shared.under_way.compacts(shared.clock.now());
+    shared.under_way.compacts(shared.clock.now(), live_bytes);
     let compacted = compact(&mut database);
     shared.under_way.end(Kind::Compaction);
     if let Err(error) = compacted {

@@ -104,7 +104,7 @@ impl Shared {
         *self.stand_in() = Some(StandIn { row_counts, oldest_pending });
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let compacted = place.as_mut().and_then(Arc::get_mut).map(|database| {
-            self.under_way.compacts(self.clock.now());
+            self.under_way.compacts(self.clock.now(), self.counts().live_bytes);
             let compacted = compact(database);
             self.under_way.end(Kind::Compaction);
             compacted

@@ -2,12 +2,10 @@
 //! what the daemon is busy with. What is done in one step is over before anybody
 //! could ask, and never told.
 //!
-//! **Nothing is guessed**: where nobody can tell how much there is to do, as of a
-//! compaction, no share is told, only what was done.
+//! Where nobody can tell how much there is to do no share is told, only what was done.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::time::Timestamp;
@@ -22,7 +20,8 @@ pub enum Kind {
     /// Every pending delivery is counted after a crash, before the store is opened.
     Count,
     /// The file is made smaller. `done`: bytes given back, which the database does in
-    /// a few rounds, so that it stays 0 for long.
+    /// a few rounds, so that it stays 0 for long. The share is of all that is not live:
+    /// pages are never quite full, so that it may end a little early.
     Compaction,
     /// Rows that hold secrets are encrypted under the key in force. `done`: those gone
     /// through.
@@ -98,24 +97,35 @@ impl fmt::Display for Work {
 pub struct UnderWay {
     /// The database's file.
     file: PathBuf,
-    /// Its size when a compaction began.
-    file_bytes_before: AtomicU64,
+    /// How things stood when a compaction began.
+    compaction: Mutex<Begun>,
     /// At most one of a kind.
     work: Mutex<Vec<Work>>,
+}
+
+/// How things stood when a compaction began.
+#[derive(Clone, Copy, Default)]
+struct Begun {
+    file_bytes: u64,
+    live_bytes: u64,
 }
 
 impl UnderWay {
     /// Of the store in `folder`.
     pub fn of(folder: &Path) -> UnderWay {
-        UnderWay { file: folder.join(FILE_NAME), file_bytes_before: AtomicU64::new(0), work: Mutex::new(Vec::new()) }
+        UnderWay { file: folder.join(FILE_NAME), compaction: Mutex::default(), work: Mutex::new(Vec::new()) }
     }
 
     /// What is under way now.
     pub fn list(&self) -> Vec<Work> {
         let mut listed = self.lock().clone();
-        if let Some(compaction) = listed.iter_mut().find(|work| work.kind == Kind::Compaction) {
-            let before = self.file_bytes_before.load(Ordering::Relaxed);
-            compaction.done = Some(before.saturating_sub(self.file_bytes().unwrap_or(before)));
+        if let Some(work) = listed.iter_mut().find(|work| work.kind == Kind::Compaction) {
+            let begun = *self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+            let given_back = begun.file_bytes.saturating_sub(self.file_bytes().unwrap_or(begun.file_bytes));
+            work.done = Some(given_back);
+            // While it goes on it is not done.
+            let share = percent(given_back, begun.file_bytes.saturating_sub(begun.live_bytes));
+            work.percent = share.map(|share| share.min(99));
         }
         listed
     }
@@ -134,9 +144,10 @@ impl UnderWay {
         self.tell(kind, now, None, Some(before.unwrap_or(0) + more), None);
     }
 
-    /// A compaction begins.
-    pub(super) fn compacts(&self, now: Timestamp) {
-        self.file_bytes_before.store(self.file_bytes().unwrap_or(0), Ordering::Relaxed);
+    /// A compaction begins of a file in which so much is live.
+    pub(super) fn compacts(&self, now: Timestamp, live_bytes: u64) {
+        let file_bytes = self.file_bytes().unwrap_or(0);
+        *self.compaction.lock().unwrap_or_else(PoisonError::into_inner) = Begun { file_bytes, live_bytes };
         self.tell(Kind::Compaction, now, None, None, None);
     }
 
@@ -224,10 +235,11 @@ mod tests {
         let file = std::fs::File::create(folder.path().join(FILE_NAME)).unwrap();
         file.set_len(5000).unwrap();
         let under_way = UnderWay::of(folder.path());
-        under_way.compacts(Timestamp::ZERO);
-        for (length, given_back) in [(5000, 0), (3000, 2000), (6000, 0)] {
+        under_way.compacts(Timestamp::ZERO, 1000);
+        for (length, share, given_back) in [(5000, 0, 0), (3000, 50, 2000), (900, 99, 4100), (6000, 0, 0)] {
             file.set_len(length).unwrap();
-            assert_eq!(under_way.list()[0].done, Some(given_back));
+            let told = under_way.list()[0];
+            assert_eq!((told.percent, told.done), (Some(share), Some(given_back)));
         }
     }
 }

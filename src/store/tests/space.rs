@@ -224,7 +224,7 @@ async fn how_it_fares_is_told_while_the_file_is_compacted() {
         tokio::task::yield_now().await;
     };
     assert_eq!(seen.0, before);
-    let compaction = Work { kind: Kind::Compaction, since: now, percent: None, done: Some(0), total: None };
+    let compaction = Work { kind: Kind::Compaction, since: now, percent: Some(0), done: Some(0), total: None };
     assert_eq!(seen.1, [compaction]);
     assert_eq!((told(&world.store), world.store.under_way()), (before, Vec::new()));
 }
