@@ -127,6 +127,8 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, sender: mp
             (slot, accepted) = taken => {
                 // A connection that ended before it was taken is nobody's loss.
                 let Ok((stream, _)) = accepted else { continue };
+                // Or an answer over TLS waits 40 ms for what came before it to be acknowledged.
+                let _ = stream.set_nodelay(true);
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 connections.spawn(async move {
                     let _slot = slot;

@@ -340,6 +340,9 @@ async fn it_receives_fails_is_disabled_and_comes_back() {
     let received = receiver.next().await;
     assert!(verify_pdk(&received, "second"));
     assert_eq!(received.header("authorization"), "Basic dTpw");
+    // What succeeded ends a row of failures: were it recorded after the first of
+    // the next two, these would not be two in a row.
+    daemon.until(&native(&path), |hook| hook["stats"]["odometer"] == 2).await;
 
     // The vendor has no limit of failures; the native API sets one, and PUT keeps it.
     let limited = json!({"failure_limit": 2, "description": "d"});
