@@ -7,7 +7,7 @@
 //! [`Notice`]s, in their order.
 //!
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
-//! - `count.rs` what is counted over everything.
+//! - `count.rs` what is counted over everything; `recount.rs` what lanes have pending, after a crash.
 //! - `hot.rs` what happens to events and deliveries inside a transaction.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
@@ -35,6 +35,7 @@ pub mod query;
 mod queue;
 mod read;
 mod records;
+mod recount;
 pub mod restore;
 mod schema;
 mod sealed;

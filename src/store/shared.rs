@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
@@ -26,13 +26,12 @@ use super::queue::Queue;
 use super::space::Ballast;
 use super::work::{Kind, UnderWay, percent};
 use super::writer::Command;
-use super::{FILE_NAME, OpenError, Options, Settle, StoreError, open, passed_over, records, schema, settings, tables};
+use super::{
+    FILE_NAME, OpenError, Options, Settle, StoreError, open, passed_over, records, recount, schema, settings, tables,
+};
 
 /// A key, or none: in clear.
 pub(super) type SealedUnder = Option<KeyId>;
-
-/// After how many rows counted at the start it is told how far that is.
-const COUNT_TOLD_EVERY: u64 = 10_000;
 
 /// What is told of the rows while nobody can read them. Nothing is written meanwhile, so
 /// that it is right.
@@ -192,6 +191,15 @@ impl Shared {
         made.and_then(|()| builder.open(&self.file)).map_err(|error| OpenError::of(&self.file, error))
     }
 
+    /// Opens it to look at it, without a change. An error after a crash, too.
+    pub(super) fn open_read_only(&self) -> Result<ReadOnlyDatabase, redb::DatabaseError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return self.builder().open_read_only_with_backend(disk.backend());
+        }
+        self.builder().open_read_only(&self.file)
+    }
+
     /// Size of the database's file.
     pub(super) fn file_bytes(&self) -> u64 {
         #[cfg(test)]
@@ -272,8 +280,7 @@ impl Shared {
         }
         let stats = transaction.open_table(tables::STATS)?;
         let pending = transaction.open_table(tables::PENDING)?;
-        let (now, rows, mut counted_rows) = (self.clock.now(), pending.len()?, 0);
-        let mut lanes = FxHashMap::default();
+        let (mut lanes, mut in_doubt) = (FxHashMap::default(), Vec::new());
         let in_memory = self.lanes().clone();
         for row in transaction.open_table(tables::SUBSCRIPTION)?.iter()? {
             let (key, value) = row?;
@@ -288,25 +295,18 @@ impl Shared {
                 }
                 (None, None) => Some(LaneStats::default()),
             };
-            let is_in_doubt = known.is_none() || needs_count(lane);
-            let mut counted = known.unwrap_or_default();
-            if is_in_doubt {
-                (counted.pending, counted.pending_bytes) = (0, 0);
-                let (first, last) = tables::lane_bounds(lane);
-                for row in pending.range::<&[u8; 24]>(&first..=&last)? {
-                    let (key, value) = row?;
-                    let id = tables::pending_from_key(key.value()).1.1.delivery(lane);
-                    let weight_bytes = passed_over(records::decode_weight(value.value()), id)?;
-                    counted_rows += 1;
-                    if counted_rows % COUNT_TOLD_EVERY == 0 {
-                        let share = percent(counted_rows, rows);
-                        self.under_way.tell(Kind::Count, now, share, Some(counted_rows), Some(rows));
-                    }
-                    counted.pending += 1;
-                    counted.pending_bytes += u64::from(weight_bytes.unwrap_or(0));
-                }
+            if known.is_none() || needs_count(lane) {
+                in_doubt.push(lane);
             }
-            lanes.insert(lane, counted);
+            lanes.insert(lane, known.unwrap_or_default());
+        }
+        let (now, rows) = (self.clock.now(), pending.len()?);
+        let backlogs = recount::count(&pending, &in_doubt, |counted| {
+            self.under_way.tell(Kind::Count, now, percent(counted, rows), Some(counted), Some(rows));
+        })?;
+        for (lane, backlog) in in_doubt.iter().zip(backlogs) {
+            let stats = lanes.entry(*lane).or_default();
+            (stats.pending, stats.pending_bytes) = (backlog.deliveries, backlog.bytes);
         }
         self.under_way.end(Kind::Count);
         *self.held_since() = schema::held_since(&transaction)?;
