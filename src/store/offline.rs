@@ -16,7 +16,7 @@ use super::{FILE_NAME, StoreError, schema};
 /// Opens the store of a folder, which nobody else has open.
 fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenError> {
     let file = folder.join(FILE_NAME);
-    refuse_newer(builder(cache_bytes).open_read_only(&file))?;
+    refuse_newer(&file)?;
     let database = builder(cache_bytes).open(&file).map_err(|error| OpenError::of(&file, error))?;
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > schema::SCHEMA_VERSION {

@@ -6,10 +6,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase};
+use redb::{Database, DatabaseError, ReadableDatabase};
 
 use crate::limits::COMPACT_LIVE_PART;
 
@@ -108,23 +106,20 @@ pub(super) fn guarded<T>(file: &Path, open: impl FnOnce() -> Result<T, OpenError
     }
 }
 
-/// Memory for pages while redb checks a database after a crash. It reads all of them,
-/// one after another, and none is asked for again: with as few as the processor's own
-/// cache holds that takes a quarter less time than with many.
+/// Memory for pages while redb checks a database after a crash. It goes through all of
+/// them twice, and asks for few again: with no more than a processor's own cache holds
+/// that takes two thirds of the time.
 const CHECK_CACHE_BYTES: u64 = 256 * 1024;
 
 /// Refuses the file of a newer program before anything is written to it: redb writes
 /// when it opens one, and when it closes it. Where it cannot be looked at, as after a
-/// crash or where there is none, opening it says more. Answers whether it was a crash.
-pub(super) fn refuse_newer(looked_at: Result<ReadOnlyDatabase, DatabaseError>) -> Result<bool, OpenError> {
-    let database = match looked_at {
-        Ok(database) => database,
-        Err(error) => return Ok(matches!(error, DatabaseError::RepairAborted)),
-    };
+/// crash or where there is none, opening it says more.
+pub(super) fn refuse_newer(file: &Path) -> Result<(), OpenError> {
+    let Ok(database) = redb::Builder::new().open_read_only(file) else { return Ok(()) };
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     match found > schema::SCHEMA_VERSION {
         true => Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION }),
-        false => Ok(false),
+        false => Ok(()),
     }
 }
 
@@ -140,23 +135,19 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 /// redb checks the sums of all pages after a crash, but at rest. Where the process ended by
 /// a panic it may have closed the file in order, and would not look: then it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
-    let (under_way, now) = (shared.under_way.clone(), shared.clock.now());
-    let has_crashed = refuse_newer(shared.open_read_only())?;
-    let was_checked = Arc::new(AtomicBool::new(false));
-    let noted = was_checked.clone();
-    let mut builder = if has_crashed { builder(CHECK_CACHE_BYTES) } else { shared.builder() };
-    builder.set_repair_callback(move |repair| {
-        noted.store(true, Ordering::Relaxed);
-        // Before the first of three parts, and after each.
-        under_way.tell(Kind::Check, now, Some((repair.progress() * 100.0).round() as u8), None, None);
-    });
-    let mut database = shared.create(&builder)?;
+    refuse_newer(&shared.file)?;
+    let mut builder = shared.builder();
+    builder.set_repair_callback(|check| check.abort());
+    let (mut database, was_checked) = match shared.create(&builder) {
+        Err(OpenError::Database(_, error)) if matches!(*error, redb::Error::RepairAborted) => (checked(shared)?, true),
+        opened => (opened?, false),
+    };
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
     let is_ours = found.version <= schema::SCHEMA_VERSION;
     let is_doubted = !found.was_closed || is_check_asked_for(&shared.file);
-    if is_ours && is_doubted && !was_checked.load(Ordering::Relaxed) {
+    if is_ours && is_doubted && !was_checked {
         // How far that is it does not tell.
-        shared.under_way.tell(Kind::Check, now, None, None, None);
+        shared.under_way.tell(Kind::Check, shared.clock.now(), None, None, None);
         if !check_sums(&mut database)? {
             tracing::warn!("the store was damaged; it goes on from the commit before");
         }
@@ -164,12 +155,22 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     shared.under_way.end(Kind::Check);
     // It is there after a panic alone.
     let _ = std::fs::remove_file(check_asked_for(&shared.file));
-    if has_crashed {
-        // With all its memory. It is closed in order now, and opens at once.
-        drop(database);
-        database = shared.open_database()?;
-    }
     Ok(database)
+}
+
+/// Opens a database that crashed, which redb checks first.
+fn checked(shared: &Shared) -> Result<Database, OpenError> {
+    let (under_way, now) = (shared.under_way.clone(), shared.clock.now());
+    let mut builder = builder(CHECK_CACHE_BYTES);
+    builder.set_repair_callback(move |check| {
+        // Before the first of three parts, and after each.
+        under_way.tell(Kind::Check, now, Some((check.progress() * 100.0).round() as u8), None, None);
+    });
+    let database = shared.create(&builder)?;
+    // And again, with all the memory that it may have. Were it not closed, that would
+    // check it once more.
+    database.close().map_err(|error| OpenError::of(&shared.file, error))?;
+    shared.open_database()
 }
 
 /// The file beside the database that asks for a check.

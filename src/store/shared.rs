@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
@@ -191,15 +191,6 @@ impl Shared {
         made.and_then(|()| builder.open(&self.file)).map_err(|error| OpenError::of(&self.file, error))
     }
 
-    /// Opens it to look at it, without a change. An error after a crash, too.
-    pub(super) fn open_read_only(&self) -> Result<ReadOnlyDatabase, redb::DatabaseError> {
-        #[cfg(test)]
-        if let Some(disk) = &self.disk {
-            return self.builder().open_read_only_with_backend(disk.backend());
-        }
-        self.builder().open_read_only(&self.file)
-    }
-
     /// Size of the database's file.
     pub(super) fn file_bytes(&self) -> u64 {
         #[cfg(test)]
@@ -296,17 +287,17 @@ impl Shared {
                 (None, None) => Some(LaneStats::default()),
             };
             if known.is_none() || needs_count(lane) {
-                in_doubt.push(lane);
+                in_doubt.push((lane, known.as_ref().map_or(0, |known| known.pending)));
             }
             lanes.insert(lane, known.unwrap_or_default());
         }
         let (now, rows) = (self.clock.now(), pending.len()?);
-        let backlogs = recount::count(&pending, &in_doubt, |counted| {
+        let found = recount::count(&pending, &in_doubt, |counted| {
             self.under_way.tell(Kind::Count, now, percent(counted, rows), Some(counted), Some(rows));
         })?;
-        for (lane, backlog) in in_doubt.iter().zip(backlogs) {
-            let stats = lanes.entry(*lane).or_default();
-            (stats.pending, stats.pending_bytes) = (backlog.deliveries, backlog.bytes);
+        for ((lane, _), counted) in in_doubt.into_iter().zip(found) {
+            let stats = lanes.entry(lane).or_default();
+            (stats.pending, stats.pending_bytes) = (counted.deliveries, counted.bytes);
         }
         self.under_way.end(Kind::Count);
         *self.held_since() = schema::held_since(&transaction)?;
