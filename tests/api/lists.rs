@@ -187,6 +187,7 @@ async fn events_and_deliveries_are_found_by_what_they_are() {
         daemon.pass(Duration::from_secs(1));
     }
     daemon.until("/v1/deliveries?state=delivered", |page| page["data"].as_array().unwrap().len() == 2).await;
+    daemon.until("/v1/deliveries?state=pending", |page| page["data"][0]["attempts"] == 1).await;
     for (query, types) in [
         ("", &["lock.opened", "door.closed", "door.opened"][..]),
         ("organization=acme", &["door.closed"]),

@@ -55,6 +55,8 @@ async fn metrics_are_text_for_prometheus_old_and_new() {
     daemon.subscribe(json!({"url": receiver.url})).await;
     let delivery = publish_for_delivery(&daemon, "a").await;
     daemon.until(&delivery, |delivery| delivery["state"] == "delivered").await;
+    // Counted a moment after it is committed.
+    daemon.until("/v1/stats", |stats| stats["deliveries"]["delivered"] == 1).await;
     daemon.get("/v1/nothing").await.refused(404, "not_found");
     let page = [("origin", "https://evil.example")];
     daemon.call_with("GET", "/healthz", Value::Null, &page).await.refused(403, "origin_refused");

@@ -215,8 +215,9 @@ async fn a_clock_that_is_set_back_or_ahead_neither_stalls_nor_loses_a_delivery()
         assert_eq!(receiver.total(), 1);
         daemon.pass(seconds(4 * 3600 + 48 * 60));
         daemon.attempted(&delivery, 2).await;
-        // A year ahead: what is past its horizon gets its attempt all the same.
-        daemon.pass(seconds(365 * 86_400));
+        // Days ahead, but not so many that it is removed once it is delivered: what is past
+        // its horizon gets its attempt all the same.
+        daemon.pass(seconds(5 * 86_400));
         assert_eq!(daemon.in_state(&delivery, "delivered").await["attempts"], 3);
     }
 }

@@ -62,7 +62,8 @@ impl Home {
         let text = format!(
             "[service]\nlisten = [\"127.0.0.1:0\"]\n{service}\n[log]\nformat = \"json\"\nlevel = \"trace\"\n\
              [storage]\npath = \"{}\"\nreserve_bytes = \"0\"\n\
-             [delivery]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n{more}",
+             [delivery]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n\
+             connect_timeout = \"60s\"\ntimeout = \"60s\"\n{more}",
             self.path("store").display()
         );
         let path = self.path("config.toml");

@@ -40,7 +40,7 @@ async fn a_stop_under_load_ends_what_is_in_flight_and_records_it() {
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
     let home = Home::new();
-    let path = home.write_config("auth = \"none\"\ndrain = \"10m\"", "timeout = \"60s\"\n");
+    let path = home.write_config("auth = \"none\"\ndrain = \"10m\"", "");
     let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("http://{}/", hanging.local_addr().expect("bound"));
     let mut daemon = Daemon::start(&path).await;

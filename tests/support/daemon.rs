@@ -42,6 +42,9 @@ impl Daemon {
             ("POSTHASTE_STORAGE_RESERVE_BYTES", "0"),
             ("POSTHASTE_DELIVERY_ALLOW_HTTP", "true"),
             ("POSTHASTE_DELIVERY_ALLOW_NETWORKS", "127.0.0.0/8"),
+            // By the real clock: an attempt on a busy machine must not fail for that.
+            ("POSTHASTE_DELIVERY_CONNECT_TIMEOUT", "60s"),
+            ("POSTHASTE_DELIVERY_TIMEOUT", "60s"),
         ]
         .into_iter()
         .filter(|(name, _)| !variables.iter().any(|(other, _)| other == name))

@@ -172,7 +172,7 @@ impl Receiver {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 // Or an answer waits until the tickets of a new TLS session are acknowledged.
-                stream.set_nodelay(true).unwrap();
+                let _ = stream.set_nodelay(true);
                 let (tls, answers, kept, notify) = (tls.clone(), answers.clone(), kept.clone(), notify.clone());
                 connections.spawn(async move {
                     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
