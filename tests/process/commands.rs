@@ -334,8 +334,7 @@ async fn status_and_deliveries_are_watched() {
             serde_json::from_str::<Value>(&looked).expect("JSON");
         }
         let id = i32::try_from(child.id().expect("it runs")).expect("an id");
-        // It may have come to its end since.
-        let _ = kill_process(Pid::from_raw(id).expect("not 0"), Signal::INT);
+        kill_process(Pid::from_raw(id).expect("not 0"), Signal::INT).expect("sent");
         assert!(within("its end", child.wait()).await.expect("ended").success(), "{words:?}");
     }
     // What is said beside a look was wiped away by the look itself.
