@@ -22,7 +22,7 @@ use crate::id::{DeliveryId, EventId, Lane, SubscriptionId};
 use crate::metrics::Metrics;
 use crate::model::{DeliveryState, Name, Status};
 use crate::store::command::{AcceptError, Change, DeliveryError, Replay, WriteError};
-use crate::store::simulated::{Disk, Faults, Stepped};
+use crate::store::simulated::{Disk, Faults, Files, Stepped};
 use crate::store::{Notice, Options};
 use crate::time::{Clock, Timestamp};
 
@@ -130,7 +130,7 @@ impl World {
             max_delay: config.delivery.retry.max_delay,
             give_up_after: config.delivery.retry.give_up_after,
         };
-        let disk = Disk::with(Vec::new(), StdRng::seed_from_u64(chance.random()));
+        let disk = Disk::with(Files::default(), StdRng::seed_from_u64(chance.random()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let mut world = World {
             chance,

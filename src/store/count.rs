@@ -10,6 +10,7 @@ use crate::model::{Name, TerminalState};
 
 use super::StoreError;
 use super::tables::COUNT;
+use super::wal::{Logged, Record};
 
 /// The row of totals in [`COUNT`].
 const TOTALS: &str = "totals";
@@ -77,6 +78,8 @@ impl Counts {
             let mut next = || numbers.next().unwrap_or(0);
             match key.value().strip_prefix(BYTES_OF) {
                 Some(organization) => drop(counts.organization_bytes.insert(Name::from(organization), next())),
+                // Another row is none of these: see `schema.rs`.
+                None if key.value() != TOTALS => {}
                 None => {
                     (counts.live_bytes, counts.accepted, counts.duplicates) = (next(), next(), next());
                     counts.ended = [next(), next(), next()];
@@ -117,8 +120,19 @@ impl Counts {
         }
     }
 
-    /// Writes the counts as they will be once `change` is committed.
-    pub(super) fn write(&self, transaction: &WriteTransaction, change: &CountsChange) -> Result<(), StoreError> {
+    /// Writes the counts as they will be once `change` is committed, and notes that where
+    /// it is to be logged.
+    pub(super) fn write(
+        &self,
+        transaction: &WriteTransaction,
+        change: &CountsChange,
+        mut record: Option<&mut Record>,
+    ) -> Result<(), StoreError> {
+        let mut note = |key: &str, value: Option<&[u8]>| {
+            if let Some(record) = &mut record {
+                record.set(Logged::Count, key.as_bytes(), value);
+            }
+        };
         if change.is_none() {
             return Ok(());
         }
@@ -132,12 +146,19 @@ impl Counts {
         }
         let mut table = transaction.open_table(COUNT)?;
         table.insert(TOTALS, row.as_slice())?;
+        note(TOTALS, Some(&row));
         for (organization, bytes) in &change.bytes.organizations {
             let key = format!("{BYTES_OF}{organization}");
             match self.bytes_of(organization).saturating_add_signed(*bytes) {
-                0 => table.remove(key.as_str())?,
-                left => table.insert(key.as_str(), left.to_be_bytes().as_slice())?,
-            };
+                0 => {
+                    table.remove(key.as_str())?;
+                    note(&key, None);
+                }
+                left => {
+                    table.insert(key.as_str(), left.to_be_bytes().as_slice())?;
+                    note(&key, Some(&left.to_be_bytes()));
+                }
+            }
         }
         Ok(())
     }

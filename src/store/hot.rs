@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 use super::count::BytesChange;
 use super::records::*;
 use super::tables::*;
+use super::wal::{Logged, Record};
 use super::{Settle, StoreError, passed_over};
 
 /// See the file's beginning.
@@ -25,6 +26,9 @@ pub(super) struct Hot<'txn> {
     pub(super) idempotency: Table<'txn, &'static [u8], &'static [u8]>,
     /// By how much the live bytes change.
     pub(super) bytes: BytesChange,
+    /// What is changed, where that is to be logged and is not too much for it. Retention
+    /// does without: see [`Hot::purge_event`].
+    pub(super) record: Option<Record>,
 }
 
 /// What an event's row takes, as the lanes that it waits in count it.
@@ -45,7 +49,23 @@ impl<'txn> Hot<'txn> {
             attempt: transaction.open_table(ATTEMPT)?,
             idempotency: transaction.open_table(IDEMPOTENCY)?,
             bytes: BytesChange::default(),
+            record: None,
         })
+    }
+
+    /// The same, and notes what is changed.
+    pub(super) fn open_noting(transaction: &'txn WriteTransaction) -> Result<Hot<'txn>, StoreError> {
+        Ok(Hot { record: Some(Record::new()), ..Hot::open(transaction)? })
+    }
+
+    /// Notes a change: **every one that is made here to a table**.
+    fn note(&mut self, table: Logged, key: &[u8], value: Option<&[u8]>) {
+        if let Some(record) = &mut self.record {
+            record.set(table, key, value);
+            if record.is_too_large() {
+                self.record = None;
+            }
+        }
     }
 
     /// Answers what the event weighs.
@@ -53,6 +73,7 @@ impl<'txn> Hot<'txn> {
         let value = encode_event(event, lanes)?;
         self.bytes.event(&event.organization, size(12, &value));
         self.event.insert(&event.id.to_key(), value.as_slice())?;
+        self.note(Logged::Event, &event.id.to_key(), Some(&value));
         Ok(weight(&value))
     }
 
@@ -60,24 +81,31 @@ impl<'txn> Hot<'txn> {
         let value = encode_idempotency(event, content)?;
         self.bytes.live += size(key.len(), &value);
         self.idempotency.insert(key, value.as_slice())?;
+        self.note(Logged::Idempotency, key, Some(&value));
         Ok(())
     }
 
     pub(super) fn put_pending(&mut self, lane: Lane, head: &Head, weight_bytes: u32) -> Result<(), StoreError> {
         let value = encode_pending(head, weight_bytes)?;
         self.bytes.live += size(24, &value);
-        if let Some(old) = self.pending.insert(&pending_key(lane, head.key()), value.as_slice())? {
+        let key = pending_key(lane, head.key());
+        if let Some(old) = self.pending.insert(&key, value.as_slice())? {
             self.bytes.live -= size(24, old.value());
         }
+        self.note(Logged::Pending, &key, Some(&value));
         Ok(())
     }
 
     /// Takes a pending row away. Answers what its event weighs; none: it was not there.
     fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<Option<u32>, StoreError> {
-        let Some(old) = self.pending.remove(&pending_key(lane, key))? else { return Ok(None) };
+        let row = pending_key(lane, key);
+        let Some(old) = self.pending.remove(&row)? else { return Ok(None) };
         self.bytes.live -= size(24, old.value());
         // What cannot be read was counted as nothing.
-        Ok(Some(passed_over(decode_weight(old.value()), key.1.delivery(lane))?.unwrap_or(0)))
+        let weight_bytes = passed_over(decode_weight(old.value()), key.1.delivery(lane))?.unwrap_or(0);
+        drop(old);
+        self.note(Logged::Pending, &row, None);
+        Ok(Some(weight_bytes))
     }
 
     pub(super) fn put_outcome(&mut self, id: DeliveryId, outcome: &Outcome) -> Result<(), StoreError> {
@@ -86,22 +114,27 @@ impl<'txn> Hot<'txn> {
         if let Some(old) = self.outcome.insert(&id.to_key(), value.as_slice())? {
             self.bytes.live -= size(16, old.value());
         }
+        self.note(Logged::Outcome, &id.to_key(), Some(&value));
         Ok(())
     }
 
     fn put_attempt(&mut self, id: DeliveryId, attempt: &Attempt, next: Option<Timestamp>) -> Result<(), StoreError> {
         let value = encode_attempt(attempt, next)?;
         self.bytes.live += size(20, &value);
-        if let Some(old) = self.attempt.insert(&attempt_key(id, attempt.number), value.as_slice())? {
+        let key = attempt_key(id, attempt.number);
+        if let Some(old) = self.attempt.insert(&key, value.as_slice())? {
             self.bytes.live -= size(20, old.value());
         }
+        self.note(Logged::Attempt, &key, Some(&value));
         Ok(())
     }
 
     fn remove_attempt(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
-        if let Some(old) = self.attempt.remove(&attempt_key(id, number))? {
+        let key = attempt_key(id, number);
+        if let Some(old) = self.attempt.remove(&key)? {
             self.bytes.live -= size(20, old.value());
         }
+        self.note(Logged::Attempt, &key, None);
         Ok(())
     }
 
@@ -219,7 +252,8 @@ impl<'txn> Hot<'txn> {
     }
 
     /// Removes an event and then what belongs to it, at most `rows_max` rows. Answers
-    /// how many: fewer, and all is gone.
+    /// how many: fewer, and all is gone. Not noted: it belongs into a commit of the
+    /// database's own.
     pub(super) fn purge_event(&mut self, event: EventId, rows_max: usize) -> Result<usize, StoreError> {
         let mut rows = 0;
         if rows_max > 0

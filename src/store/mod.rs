@@ -8,7 +8,7 @@
 //!
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
 //! - `count.rs` what is counted over everything; `recount.rs` what lanes have pending, after a crash.
-//! - `hot.rs` what happens to events and deliveries inside a transaction.
+//! - `hot.rs` what happens to events and deliveries inside a transaction; `wal.rs` the write-ahead log of it.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
 //! - `work.rs` long work that is under way, and how far it is.
@@ -48,6 +48,7 @@ mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wal;
 pub mod work;
 mod writer;
 
@@ -55,8 +56,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Retention;
@@ -159,6 +160,14 @@ impl StoreError {
         match self {
             StoreError::Database(error) | StoreError::Commit(error) => is_disk_full(error),
             StoreError::Record(_) | StoreError::UnknownKey(_) => false,
+        }
+    }
+
+    /// The same where what was to be written may be there all the same.
+    fn in_doubt(self) -> StoreError {
+        match self {
+            StoreError::Database(error) => StoreError::Commit(error),
+            error => error,
         }
     }
 
@@ -312,11 +321,13 @@ impl Store {
 
     fn prepare(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
         let database = open::at_start(&shared)?;
-        let is_clean = schema::prepare(&database)?;
+        let mut wal = shared.open_wal()?;
+        let mut random = StdRng::from_seed(seed);
+        let is_clean = schema::prepare(&database, &mut wal, random.random())?;
         let database = open::compacted(database, &shared)?;
         shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
-        let mut writer = Writer::new(shared.clone(), sender, StdRng::from_seed(seed));
+        let mut writer = Writer::new(shared.clone(), sender, random, wal);
         writer.resume(&database)?;
         if !is_clean {
             writer.was_counted_anew();

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase};
 
+use crate::limits::WAL_BYTES_MAX;
 use crate::seal::Keyring;
 use crate::time::Timestamp;
 
 use super::backup::{self, WriteBackupError};
 use super::inspect::{Fault, Report, inspect};
 use super::open::{OpenError, builder, check_sums, guarded, refuse_newer};
+use super::wal::{self, Wal};
 use super::{FILE_NAME, StoreError, schema};
 
 /// Opens the store of a folder, which nobody else has open.
@@ -21,6 +23,10 @@ fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenErro
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > schema::SCHEMA_VERSION {
         return Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION });
+    }
+    let log = wal::path_of(&file);
+    if log.try_exists().map_err(|error| OpenError::Folder(log.clone(), error))? {
+        Wal::open(&log, WAL_BYTES_MAX)?.replay(&database)?;
     }
     Ok((file, database))
 }

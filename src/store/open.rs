@@ -34,7 +34,7 @@ pub enum OpenError {
         known: u32,
     },
     /// Its bytes are not what was written.
-    #[error("{0} is damaged: {1}; move it away and `posthaste restore` a backup")]
+    #[error("{0} is damaged: {1}; move it and its log away and `posthaste restore` a backup")]
     Damaged(PathBuf, String),
     /// The folder cannot be made.
     #[error("{0} cannot be created: {1}")]

@@ -2,8 +2,8 @@
 //! because they free space and slots.
 //!
 //! **Somebody waits for an event's commit, mostly nobody for an outcome's**: so outcomes
-//! are committed many at a time, and no publisher waits behind them. Each commit that has
-//! any costs the disk some pages more, whatever their number. Commands that touch what is
+//! are committed many at a time, and no publisher waits behind them. Each commit
+//! costs the disk a write and a sync, whatever their number. Commands that touch what is
 //! there already are carried out after all outcomes that came before them.
 //!
 //! **Many who publish share commits**: where several shared the last, the next does not

@@ -10,10 +10,11 @@ use crate::id::EventId;
 use crate::time::Timestamp;
 
 use super::tables::*;
+use super::wal::Wal;
 use super::{OpenError, StoreError};
 
 /// The version that this program writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 const VERSION_KEY: &str = "schema_version";
 const CLEAN_KEY: &str = "closed_cleanly";
@@ -21,20 +22,26 @@ const NEXT_LANE_KEY: &str = "next_lane";
 const PLACE_KEY: &str = "place";
 const HELD_KEY: &str = "held_since_restore";
 const IDS_AFTER_KEY: &str = "ids_after";
+/// In [`COUNT`], of which such a commit writes a page anyway.
+const GENERATION_KEY: &str = "generation";
 
 /// One step up: from the version that is its place in the list, counted from 1.
 type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
 
 /// Every step there ever was. The first version needs none.
-const MIGRATIONS: [Migration; SCHEMA_VERSION as usize - 1] = [];
+const MIGRATIONS: [Migration; SCHEMA_VERSION as usize - 1] = [
+    // The second has a log beside it, which who knows the first alone would not look at.
+    |_| Ok(()),
+];
 
-/// Makes a new store, or brings an old one up to date. Answers whether it was
-/// closed cleanly, and marks it as open.
-pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
+/// Makes a new store, or brings an old one up to date, with what its log holds. Answers
+/// whether it was closed cleanly, and marks it as open.
+pub(super) fn prepare(database: &Database, wal: &mut Wal, salt: u64) -> Result<bool, OpenError> {
     let found = look(&database.begin_read().map_err(StoreError::from)?)?.version;
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
+    let was_behind = wal.replay(database)?;
     let transaction = begin(database)?;
     for migration in MIGRATIONS.iter().skip((found as usize).saturating_sub(1)) {
         migration(&transaction)?;
@@ -46,8 +53,11 @@ pub(super) fn prepare(database: &Database) -> Result<bool, OpenError> {
         was_clean.is_none_or(|flag| flag.value() == [1])
     };
     create_tables(&transaction)?;
+    begin_to_count(&transaction, salt)?;
+    let generation = next_generation(&transaction)?;
     transaction.commit().map_err(StoreError::from)?;
-    Ok(was_clean)
+    wal.begin(generation);
+    Ok(was_clean && !was_behind)
 }
 
 /// What a file says about itself.
@@ -69,7 +79,7 @@ pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
     Ok(Found { version, was_closed: number(&meta, CLEAN_KEY)?.is_none_or(|flag| flag == 1) })
 }
 
-/// Opens a write transaction whose commit is synced.
+/// Opens a write transaction whose commit is synced, where nothing else is said of it.
 ///
 /// redb's quick repair is left off. It saves the walk through the file after a crash,
 /// but only where the very last commit had it: so every commit would have to, and one of
@@ -77,8 +87,14 @@ pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
 /// see `writer/rest.rs`.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write()?;
-    transaction.set_durability(redb::Durability::Immediate).map_err(|_| StoreError::Record("cannot be synced"))?;
+    set_synced(&mut transaction, true)?;
     Ok(transaction)
+}
+
+/// Says whether a transaction's commit is synced, or made in memory alone.
+pub(super) fn set_synced(transaction: &mut WriteTransaction, is_synced: bool) -> Result<(), StoreError> {
+    let durability = if is_synced { redb::Durability::Immediate } else { redb::Durability::None };
+    transaction.set_durability(durability).map_err(|_| StoreError::Record("cannot be synced"))
 }
 
 /// So that readers never meet a table that is not there.
@@ -101,6 +117,35 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
 fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> Result<Option<u64>, StoreError> {
     let Some(row) = meta.get(key)? else { return Ok(None) };
     Ok(Some(row.value().iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
+}
+
+/// How often the database was synced, as far as the log is concerned; none: never.
+pub(super) fn generation(transaction: &ReadTransaction) -> Result<Option<u64>, StoreError> {
+    match transaction.open_table(COUNT) {
+        Ok(count) => number(&count, GENERATION_KEY),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Counts a commit that is synced. **Each has to, once there is a log**: a record of what
+/// it took in must not be applied again to what follows.
+pub(super) fn next_generation(transaction: &WriteTransaction) -> Result<u64, StoreError> {
+    let mut count = transaction.open_table(COUNT)?;
+    let next = number(&count, GENERATION_KEY)?.unwrap_or(0).wrapping_add(1);
+    count.insert(GENERATION_KEY, &next.to_be_bytes()[..])?;
+    Ok(next)
+}
+
+/// Begins to count, where that is not begun: at `salt`, which nobody can guess and no other
+/// store has. So a receiver cannot answer with what would be taken for a record, and none of
+/// another store's is taken for one of this.
+fn begin_to_count(transaction: &WriteTransaction, salt: u64) -> Result<(), StoreError> {
+    let mut count = transaction.open_table(COUNT)?;
+    if number(&count, GENERATION_KEY)?.is_none() {
+        count.insert(GENERATION_KEY, &salt.to_be_bytes()[..])?;
+    }
+    Ok(())
 }
 
 /// The number of the next subscription. Never given out twice, because lanes of
@@ -156,6 +201,8 @@ pub(super) fn begin_anew(
     let newest = of_event.max(cursor(transaction, PLACE_KEY)?).map(EventId::from_key);
     let given_until = newest.map_or(taken_at, |newest| newest.accepted_at().max(taken_at));
     put_cursor(transaction, IDS_AFTER_KEY, EventId::last_at(given_until).to_key())?;
+    // It begins to count as a new one does.
+    transaction.open_table(COUNT)?.remove(GENERATION_KEY)?;
     set_held(transaction, held_since)
 }
 
@@ -202,19 +249,19 @@ mod tests {
     #[test]
     fn a_newer_store_is_refused_and_left_alone() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        assert!(prepare(&database).unwrap(), "a new store counts as clean");
-        assert!(!prepare(&database).unwrap(), "it was not closed");
+        assert!(prepare(&database, &mut Wal::none(), 7).unwrap(), "a new store counts as clean");
+        assert!(!prepare(&database, &mut Wal::none(), 7).unwrap(), "it was not closed");
         let transaction = database.begin_write().unwrap();
         transaction.open_table(META).unwrap().insert(VERSION_KEY, &(SCHEMA_VERSION + 1).to_be_bytes()[..]).unwrap();
         transaction.commit().unwrap();
-        let refusal = prepare(&database);
+        let refusal = prepare(&database, &mut Wal::none(), 7);
         assert!(matches!(refusal, Err(OpenError::Newer { found, .. }) if found == SCHEMA_VERSION + 1));
     }
 
     #[test]
     fn lanes_are_never_given_out_twice() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        prepare(&database).unwrap();
+        prepare(&database, &mut Wal::none(), 7).unwrap();
         for expected in 1..4 {
             let transaction = database.begin_write().unwrap();
             assert_eq!(take_lane(&transaction).unwrap(), expected);

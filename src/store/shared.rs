@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::config::Retention;
 use crate::histogram::Histogram;
 use crate::id::{Lane, SubscriptionId};
-use crate::limits::{COMMIT_ITEMS, REST_ABOVE_BYTES};
+use crate::limits::{COMMIT_ITEMS, REST_ABOVE_BYTES, WAL_BYTES_MAX, WAL_SHARE};
 use crate::model::{DEFAULT_ORGANIZATION, LaneStats, ManagedBy, Name, Organization};
 use crate::registry::Registry;
 use crate::seal::{KeyId, Keyring};
@@ -23,7 +23,10 @@ use crate::time::{Clock, Timestamp};
 use super::count::Counts;
 use super::query::{OldestPending, ReadError};
 use super::queue::Queue;
+#[cfg(test)]
+use super::simulated::Side;
 use super::space::Ballast;
+use super::wal::{self, Wal};
 use super::work::{Kind, UnderWay, percent};
 use super::writer::Command;
 use super::{
@@ -70,6 +73,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue<Command, Settle>,
     /// From which size of its file on the store is left at rest.
     pub(super) rest_above_bytes: u64,
+    /// What the write-ahead log may take.
+    pub(super) wal_bytes_max: u64,
     /// How many events, outcomes, retries and cancellations shared each commit.
     pub(super) commit_items: Histogram,
 }
@@ -77,11 +82,14 @@ pub(super) struct Shared {
 impl Shared {
     /// What a closed store has.
     pub(super) fn new(options: Options, clock: Clock) -> Shared {
+        let ballast = Ballast::of(&options.path);
+        let wal_bytes_max = ballast.bytes().map_or(WAL_BYTES_MAX, |bytes| bytes / WAL_SHARE);
         Shared {
             file: options.path.join(FILE_NAME),
+            wal_bytes_max,
             under_way: Arc::new(UnderWay::of(&options.path)),
             stand_in: Mutex::new(None),
-            ballast: Ballast::of(&options.path),
+            ballast,
             #[cfg(test)]
             disk: None,
             clock,
@@ -183,7 +191,7 @@ impl Shared {
     pub(super) fn create(&self, builder: &redb::Builder) -> Result<Database, OpenError> {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            let created = builder.create_with_backend(disk.backend());
+            let created = builder.create_with_backend(disk.backend(Side::Database));
             return created.map_err(|error| OpenError::of(&self.file, error));
         }
         // Made beside its place, so that an empty file is a damaged store and no new one.
@@ -191,11 +199,21 @@ impl Shared {
         made.and_then(|()| builder.open(&self.file)).map_err(|error| OpenError::of(&self.file, error))
     }
 
+    /// Opens the log beside the database, or makes it. To be replayed before anything is
+    /// written.
+    pub(super) fn open_wal(&self) -> Result<Wal, OpenError> {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return Ok(Wal::of(Box::new(disk.backend(Side::Log)), self.wal_bytes_max));
+        }
+        Wal::open(&wal::path_of(&self.file), self.wal_bytes_max)
+    }
+
     /// Size of the database's file.
     pub(super) fn file_bytes(&self) -> u64 {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return disk.bytes().len() as u64;
+            return disk.files().database.len() as u64;
         }
         std::fs::metadata(&self.file).map_or(0, |file| file.len())
     }
@@ -211,6 +229,7 @@ impl Shared {
         let remove = || drop(std::fs::remove_file(&begun));
         let make = || {
             drop(builder.create(&begun)?);
+            wal::put_aside(&self.file)?;
             std::fs::rename(&begun, &self.file)?;
             // A power cut must not take the name, and with it all that was answered.
             let folder = self.file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());

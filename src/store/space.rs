@@ -168,6 +168,11 @@ impl Ballast {
         self.folder.join(BALLAST_NAME)
     }
 
+    /// How large it is to be; none: it cannot be told.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.disk().map(|disk| disk.ballast_bytes())
+    }
+
     /// None: it cannot be told.
     fn disk(&self) -> Option<Disk> {
         let told = rustix::fs::statvfs(&self.folder).ok()?;

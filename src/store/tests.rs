@@ -7,6 +7,7 @@ mod configured;
 mod declared;
 mod faults;
 mod images;
+mod logged;
 mod order;
 mod rest;
 mod restored;
@@ -81,10 +82,13 @@ impl World {
         (self.store, self.writer, self.notices) = (store, Some(writer), notices);
     }
 
-    /// Opens a copy of the file as it is at this moment, as after a crash.
+    /// Opens a copy of the files as they are at this moment, as after a crash.
     fn crash(&mut self) {
         let copy = tempfile::tempdir().unwrap();
-        std::fs::copy(self.options.path.join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+        let file = self.options.path.join(FILE_NAME);
+        for file in [wal::path_of(&file), file] {
+            std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+        }
         self.store.close();
         assert!(self.writer.take().unwrap().join());
         self.options.path = copy.path().to_owned();

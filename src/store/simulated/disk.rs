@@ -1,25 +1,56 @@
 //! A disk in memory that fails as disks do: writes and syncs that err, no room left,
 //! power that goes at any write. **What was not synced may be lost, whole, half or
-//! not at all, in any order.**
+//! not at all, in any order**, and each of the store's files is synced by itself.
 //!
 //! One kindness: what a failed sync left behind is written by the next one that
 //! succeeds. Systems that drop such pages need a restart to read the disk's truth.
 
+use std::borrow::Borrow;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+/// A file of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Database,
+    Log,
+}
+
+/// What the files hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) database: Vec<u8>,
+    pub(crate) log: Vec<u8>,
+}
+
+impl Files {
+    fn of(&mut self, side: Side) -> &mut Vec<u8> {
+        match side {
+            Side::Database => &mut self.database,
+            Side::Log => &mut self.log,
+        }
+    }
+}
+
 /// A change that the disk was asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// So many bytes from now on.
-    Length(usize),
+    Length(Side, usize),
     /// These bytes, from there.
-    Write(usize, Vec<u8>),
-    /// All before is to survive a power cut.
-    Sync,
+    Write(Side, usize, Vec<u8>),
+    /// All of the file before is to survive a power cut.
+    Sync(Side),
+}
+
+impl Change {
+    fn side(&self) -> Side {
+        let (Change::Length(side, _) | Change::Write(side, ..) | Change::Sync(side)) = self;
+        *side
+    }
 }
 
 /// How likely each operation fails, of a thousand.
@@ -38,10 +69,10 @@ pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// As programs see it.
-    bytes: Vec<u8>,
-    /// As it was at the last sync.
-    synced: Vec<u8>,
+    /// As programs see them.
+    files: Files,
+    /// As each was at its last sync.
+    synced: Files,
     /// What happened since.
     unsynced: Vec<Change>,
     chance: StdRng,
@@ -58,35 +89,41 @@ struct State {
     recorded: Option<Vec<Change>>,
 }
 
-/// What a change makes of the bytes.
-pub(crate) fn apply(bytes: &mut Vec<u8>, change: &Change) {
+/// What a change makes of the files.
+pub(crate) fn apply(files: &mut Files, change: &Change) {
+    let bytes = files.of(change.side());
     match change {
-        Change::Length(length) => bytes.resize(*length, 0),
-        Change::Write(offset, data) => {
+        Change::Length(_, length) => bytes.resize(*length, 0),
+        Change::Write(_, offset, data) => {
             let end = offset + data.len();
             if bytes.len() < end {
                 bytes.resize(end, 0);
             }
             bytes[*offset..end].copy_from_slice(data);
         }
-        Change::Sync => {}
+        Change::Sync(_) => {}
     }
+}
+
+/// What is synced with a file of what was not: that is taken away.
+pub(crate) fn synced<T: Borrow<Change>>(unsynced: &mut Vec<T>, side: Side) -> impl Iterator<Item = T> {
+    unsynced.extract_if(.., move |change| Borrow::<Change>::borrow(change).side() == side)
 }
 
 /// What a power cut may leave of a change: the beginning of a write, cut at a byte.
 pub(crate) fn torn(change: &Change, length: usize) -> Change {
     match change {
-        Change::Write(offset, data) => Change::Write(*offset, data[..length.min(data.len())].to_vec()),
+        Change::Write(side, offset, data) => Change::Write(*side, *offset, data[..length.min(data.len())].to_vec()),
         other => other.clone(),
     }
 }
 
 impl Disk {
-    /// A disk that holds `bytes`, all of them synced.
-    pub(crate) fn with(bytes: Vec<u8>, chance: StdRng) -> Disk {
+    /// A disk that holds `files`, all of them synced.
+    pub(crate) fn with(files: Files, chance: StdRng) -> Disk {
         Disk(Arc::new(Mutex::new(State {
-            synced: bytes.clone(),
-            bytes,
+            synced: files.clone(),
+            files,
             unsynced: Vec::new(),
             chance,
             faults: Faults::default(),
@@ -103,8 +140,8 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    pub(crate) fn backend(&self) -> Backend {
-        Backend(self.clone())
+    pub(crate) fn backend(&self, side: Side) -> Backend {
+        Backend(self.clone(), side)
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
@@ -156,8 +193,8 @@ impl Disk {
         self.lock().recorded.take().unwrap_or_default()
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.lock().bytes.clone()
+    pub(crate) fn files(&self) -> Files {
+        self.lock().files.clone()
     }
 
     /// The process ends here: what it wrote is there. The old disk answers nobody any more.
@@ -165,7 +202,7 @@ impl Disk {
         let mut state = self.lock();
         state.has_power = false;
         let (synced, unsynced) = (state.synced.clone(), state.unsynced.clone());
-        let next = Disk::with(state.bytes.clone(), StdRng::seed_from_u64(state.chance.random()));
+        let next = Disk::with(state.files.clone(), StdRng::seed_from_u64(state.chance.random()));
         {
             let mut next = next.lock();
             (next.synced, next.unsynced) = (synced, unsynced);
@@ -177,7 +214,7 @@ impl Disk {
     pub(crate) fn after_power_cut(&self) -> Disk {
         let mut state = self.lock();
         state.has_power = false;
-        let mut bytes = state.synced.clone();
+        let mut files = state.synced.clone();
         let unsynced = std::mem::take(&mut state.unsynced);
         let kept_of_ten = [0, 5, 9, 10][state.chance.random_range(0..4)];
         let last = unsynced.len().saturating_sub(1);
@@ -187,20 +224,20 @@ impl Disk {
                 continue;
             }
             match change {
-                Change::Write(_, data) if is_torn => {
+                Change::Write(_, _, data) if is_torn => {
                     let length = state.chance.random_range(0..=data.len());
-                    apply(&mut bytes, &torn(change, length));
+                    apply(&mut files, &torn(change, length));
                 }
-                change => apply(&mut bytes, change),
+                change => apply(&mut files, change),
             }
         }
-        Disk::with(bytes, StdRng::seed_from_u64(state.chance.random()))
+        Disk::with(files, StdRng::seed_from_u64(state.chance.random()))
     }
 }
 
-/// The database's way to a disk.
+/// The way to a file on a disk.
 #[derive(Debug)]
-pub(crate) struct Backend(Disk);
+pub(crate) struct Backend(Disk, Side);
 
 impl Backend {
     fn ask<T>(
@@ -242,7 +279,7 @@ impl Backend {
             needs_room,
             |state| {
                 state.writes += 1;
-                apply(&mut state.bytes, &change);
+                apply(&mut state.files, &change);
                 if let Some(recorded) = &mut state.recorded {
                     recorded.push(change.clone());
                 }
@@ -255,7 +292,7 @@ impl Backend {
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.ask(|faults| faults.reads, false, |state| Ok(state.bytes.len() as u64))
+        self.ask(|faults| faults.reads, false, |state| Ok(state.files.of(self.1).len() as u64))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -265,7 +302,7 @@ impl redb::StorageBackend for Backend {
             |state| {
                 let offset = usize::try_from(offset).map_err(io::Error::other)?;
                 let end = offset + out.len();
-                let found = state.bytes.get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let found = state.files.of(self.1).get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
                 out.copy_from_slice(found);
                 Ok(())
             },
@@ -274,8 +311,8 @@ impl redb::StorageBackend for Backend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let length = usize::try_from(len).map_err(io::Error::other)?;
-        let grows = length > self.0.lock().bytes.len();
-        self.change(grows, Change::Length(length))
+        let grows = length > self.0.lock().files.of(self.1).len();
+        self.change(grows, Change::Length(self.1, length))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -284,11 +321,11 @@ impl redb::StorageBackend for Backend {
             false,
             |state| {
                 state.writes += 1;
-                for change in state.unsynced.drain(..) {
+                for change in synced(&mut state.unsynced, self.1) {
                     apply(&mut state.synced, &change);
                 }
                 if let Some(recorded) = &mut state.recorded {
-                    recorded.push(Change::Sync);
+                    recorded.push(Change::Sync(self.1));
                 }
                 Ok(())
             },
@@ -297,6 +334,6 @@ impl redb::StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        self.change(true, Change::Write(offset, data.to_vec()))
+        self.change(true, Change::Write(self.1, offset, data.to_vec()))
     }
 }

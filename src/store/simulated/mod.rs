@@ -16,7 +16,10 @@ use super::shared::Shared;
 use super::writer::Writer;
 use super::{Notice, OpenError, Options, Store, check};
 
-pub(crate) use disk::{Change, Disk, Faults, apply, torn};
+pub(crate) use disk::{Change, Disk, Faults, Files, Side, apply, synced, torn};
+
+/// What the log may take: so little that it is full now and then.
+const WAL_BYTES_MAX: u64 = 64 * 1024;
 
 /// A store whose writer has no thread.
 pub(crate) struct Stepped {
@@ -29,7 +32,8 @@ impl Stepped {
     /// As [`Store::open`] does, on `disk`.
     pub(crate) fn open(disk: &Disk, options: Options, clock: Clock, seed: [u8; 32]) -> Result<Stepped, OpenError> {
         let (disk, queue, rest_above_bytes) = (Some(disk.clone()), Queue::stepped(), 0);
-        let shared = Shared { disk, queue, rest_above_bytes, ..Shared::new(options, clock) };
+        let shared =
+            Shared { disk, queue, rest_above_bytes, wal_bytes_max: WAL_BYTES_MAX, ..Shared::new(options, clock) };
         let (store, writer, notices) = Store::start(Arc::new(shared), seed)?;
         Ok(Stepped { store, writer, notices })
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::{BULK_JOBS_MAX, REPLAY_MAX};
+use crate::store::simulated::Files;
 use crate::store::work::{Kind, Work};
 use crate::store::writer::{BulkDone, Reply};
 
@@ -136,7 +137,7 @@ async fn one_replay_a_lane_and_so_many_of_all() {
 #[test]
 fn what_changes_many_deliveries_tells_how_many_it_has_changed() {
     let clock = Clock::manual(Timestamp::from_millis(START));
-    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let mut stepped = images::open_on(&images::quiet(Files::default()), &clock).unwrap();
     let store = stepped.store.clone();
     let (id, settings, status) = (SubscriptionId::unique(), Box::new(settings()), Status::Enabled);
     let make = Change::CreateSubscription { id, settings, secret: None, status, idempotency: None };

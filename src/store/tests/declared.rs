@@ -6,6 +6,7 @@ use super::images::{ask, each_image, open_on, quiet};
 use super::*;
 use crate::model::{ManagedBy, Organization};
 use crate::store::command::{Declared, DeclaredSecret, DeclaredSubscription};
+use crate::store::simulated::Files;
 
 fn organization(id: &str) -> Organization {
     let (at, managed_by) = (Timestamp::ZERO, ManagedBy::File);
@@ -34,9 +35,9 @@ fn owned(store: &Store) -> BTreeSet<String> {
 
 #[test]
 fn a_crash_leaves_all_of_what_files_declare_or_nothing() {
-    let (disk, clock) = (quiet(Vec::new()), Clock::manual(Timestamp::from_millis(START)));
+    let (disk, clock) = (quiet(Files::default()), Clock::manual(Timestamp::from_millis(START)));
     let mut stepped = open_on(&disk, &clock).unwrap();
-    let base = disk.bytes();
+    let base = disk.files();
     disk.record();
     let store = stepped.store.clone();
     let mut stood = vec![owned(&store)];

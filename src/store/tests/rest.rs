@@ -5,15 +5,16 @@ use std::sync::Mutex;
 use super::images::{Bench, each_image, quiet};
 use super::*;
 use crate::store::schema;
+use crate::store::simulated::{Files, Side};
 
 /// Whether the database reads all of its file, and whether the store counts what is
 /// pending, when it is opened as a crash leaves it.
-fn needs(bytes: &[u8]) -> (bool, bool) {
+fn needs(files: &Files) -> (bool, bool) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let noted = told.clone();
     let mut builder = Database::builder();
     builder.set_repair_callback(move |repair| noted.lock().unwrap().push(repair.progress()));
-    let database = builder.create_with_backend(quiet(bytes.to_vec()).backend()).unwrap();
+    let database = builder.create_with_backend(quiet(files.clone()).backend(Side::Database)).unwrap();
     let found = schema::look(&database.begin_read().unwrap()).unwrap();
     let told = told.lock().unwrap();
     assert!(told.first().is_none_or(|first| *first == 0.0), "it is said before it begins: {told:?}");
@@ -33,26 +34,26 @@ fn who_is_killed_at_rest_is_there_at_once() {
     let mut bench = Bench::new();
     bench.subscribe();
     bench.publish(20);
-    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it is at work");
+    assert_eq!(needs(&bench.disk.files()), (true, true), "it is at work");
     // Its counters are written first.
     pass(&mut bench, Duration::from_secs(2));
     pass(&mut bench, Duration::from_secs(2));
-    assert_eq!(needs(&bench.disk.bytes()), (false, false), "it is at rest");
+    assert_eq!(needs(&bench.disk.files()), (false, false), "it is at rest");
     bench.publish(1);
-    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it is at work again");
+    assert_eq!(needs(&bench.disk.files()), (true, true), "it is at work again");
     pass(&mut bench, Duration::from_secs(3));
     pass(&mut bench, Duration::from_secs(3));
-    assert_eq!(needs(&bench.disk.bytes()), (true, true), "it rested a moment ago");
+    assert_eq!(needs(&bench.disk.files()), (true, true), "it rested a moment ago");
     pass(&mut bench, Duration::from_secs(5));
-    assert_eq!(needs(&bench.disk.bytes()), (false, false));
+    assert_eq!(needs(&bench.disk.files()), (false, false));
     let writes = bench.disk.writes();
     pass(&mut bench, Duration::from_secs(30));
     assert_eq!(bench.disk.writes(), writes, "nothing is written at rest");
-    let mut after = Bench::on(quiet(bench.disk.bytes()), bench.clock.clone());
+    let mut after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
     after.store.check();
     after.assert_facts(&bench.facts);
     after.store.turn();
-    assert_eq!(needs(&after.disk.bytes()), (true, true), "it was just opened, and written to for that");
+    assert_eq!(needs(&after.disk.files()), (true, true), "it was just opened, and written to for that");
 }
 
 /// The power goes at every write on the way to a rest, and from it.
@@ -61,7 +62,7 @@ fn every_crash_image_around_a_rest_holds_what_was_answered() {
     let mut bench = Bench::new();
     bench.subscribe();
     bench.publish(6);
-    let (base, known) = (bench.disk.bytes(), bench.facts.clone());
+    let (base, known) = (bench.disk.files(), bench.facts.clone());
     bench.disk.record();
     for _ in 0..2 {
         pass(&mut bench, Duration::from_secs(60));

@@ -4,6 +4,7 @@ use redb::ReadableTableMetadata;
 
 use super::*;
 use crate::store::purge;
+use crate::store::simulated::Files;
 use crate::store::work::Kind;
 
 impl World {
@@ -112,7 +113,7 @@ async fn a_commit_purges_a_thousand_rows_whatever_they_are() {
 #[test]
 fn events_are_accepted_between_the_steps_of_a_purge() {
     let clock = Clock::manual(Timestamp::from_millis(START));
-    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let mut stepped = images::open_on(&images::quiet(Files::default()), &clock).unwrap();
     let store = stepped.store.clone();
     for _ in 0..8 {
         let events = (0..BULK_ROWS_MAX / 2).map(|_| event("1")).collect();
@@ -143,7 +144,7 @@ fn events_are_accepted_between_the_steps_of_a_purge() {
 #[test]
 fn a_purge_that_takes_several_steps_tells_how_far_it_is() {
     let clock = Clock::manual(Timestamp::from_millis(START));
-    let mut stepped = images::open_on(&images::quiet(Vec::new()), &clock).unwrap();
+    let mut stepped = images::open_on(&images::quiet(Files::default()), &clock).unwrap();
     let store = stepped.store.clone();
     let steps = 5;
     for _ in 0..2 * steps {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::model::Authentication;
 use crate::seal::{Key, Place};
-use crate::store::simulated::{Change as Written, Disk, Stepped, apply, torn};
+use crate::store::simulated::{Change as Written, Disk, Files, Side, Stepped, apply, synced, torn};
 use crate::store::tables::{CREATION, SUBSCRIPTION};
 use crate::store::work::{Kind, Work};
 
@@ -205,7 +205,7 @@ fn rows(store: &Stepped, keyring: &Keyring) -> (usize, usize) {
 
 /// A disk that holds more rows than one commit takes, sealed under the first key.
 fn many_rows(count: usize) -> Disk {
-    let disk = Disk::with(Vec::new(), StdRng::seed_from_u64(7));
+    let disk = Disk::with(Files::default(), StdRng::seed_from_u64(7));
     let clock = Clock::manual(Timestamp::from_millis(START));
     let mut store = Stepped::open(&disk, options("/nowhere".into()), clock, [7; 32]).unwrap();
     {
@@ -261,44 +261,44 @@ fn a_rotation_goes_on_after_any_power_cut() {
     let disk = many_rows(count);
     let clock = Clock::manual(Timestamp::from_millis(START));
     let rotated = Options { keyring: keys(&[2], &[1]), ..options("/nowhere".into()) };
-    let base = disk.bytes();
+    let base = disk.files();
     disk.record();
     let store = Stepped::open(&disk, rotated.clone(), clock.clone(), [8; 32]).unwrap();
     assert_eq!(rows(&store, &rotated.keyring), (count, count));
     drop(store);
     let written = disk.take_recorded();
-    let syncs = written.iter().filter(|change| matches!(change, Written::Sync)).count();
+    let syncs = written.iter().filter(|change| matches!(change, Written::Sync(Side::Database))).count();
     assert!(syncs > 3, "{syncs} syncs are no rotation in steps");
-    let (mut synced, mut unsynced): (Vec<u8>, Vec<&Written>) = (base, Vec::new());
+    let (mut on_disk, mut unsynced): (Files, Vec<&Written>) = (base, Vec::new());
     let mut halfway = 0;
     for change in &written {
-        if !matches!(change, Written::Sync) {
+        let Written::Sync(side) = change else {
             unsynced.push(change);
             continue;
-        }
-        let mut image = synced.clone();
+        };
+        let mut image = on_disk.clone();
         for (nth, change) in unsynced.iter().enumerate() {
             match change {
-                Written::Write(_, data) if nth + 1 == unsynced.len() => {
+                Written::Write(_, _, data) if nth + 1 == unsynced.len() => {
                     apply(&mut image, &torn(change, data.len() / 2))
                 }
                 change => apply(&mut image, change),
             }
         }
-        for image in [synced.clone(), image] {
+        for image in [on_disk.clone(), image] {
             let cut = Disk::with(image, StdRng::seed_from_u64(7));
             let looked_at = Options { keyring: keys(&[1], &[2]), ..rotated.clone() };
-            let copy = Disk::with(cut.bytes(), StdRng::seed_from_u64(7));
+            let copy = Disk::with(cut.files(), StdRng::seed_from_u64(7));
             copy.record();
             let store = Stepped::open(&copy, looked_at.clone(), clock.clone(), [9; 32]).unwrap();
             assert_eq!(rows(&store, &looked_at.keyring), (count, count), "and back again");
-            let was_back = copy.take_recorded().iter().filter(|it| matches!(it, Written::Sync)).count();
+            let was_back = copy.take_recorded().iter().filter(|it| matches!(it, Written::Sync(Side::Database))).count();
             halfway += usize::from(was_back > 3);
             let store = Stepped::open(&cut, rotated.clone(), clock.clone(), [9; 32]).unwrap();
             assert_eq!(rows(&store, &rotated.keyring), (count, count));
             store.check();
         }
-        unsynced.drain(..).for_each(|change| apply(&mut synced, change));
+        synced(&mut unsynced, *side).for_each(|change| apply(&mut on_disk, change));
     }
     assert!(halfway > 0, "no image was in the middle");
 }

@@ -15,6 +15,7 @@ use crate::store::command::*;
 use crate::store::hot::{Hot, Settled, Standing, standing};
 use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
+use crate::store::space::Room;
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
 use crate::store::{Notice, Settle, StoreError, passed_over};
 
@@ -81,11 +82,17 @@ impl Writer {
     ) -> Result<(Effects, Vec<Done>), (StoreError, Vec<Done>)> {
         let mut effects = Effects::default();
         let mut done = Vec::with_capacity(commands.len());
+        // Once a second the database is synced, and where there may soon be no room for that.
+        let is_everyday = commands.iter().all(|command| matches!(command, Command::Accept { .. }));
+        let is_logged = is_everyday && !self.begin_flush() && self.room == Room::Enough;
         let mut commands = commands.into_iter();
         let attempt = (|| {
             let transaction = self.rest.begin(database)?;
-            {
-                let mut hot = Hot::open(&transaction)?;
+            let record = {
+                let mut hot = match is_logged {
+                    true => Hot::open_noting(&transaction)?,
+                    false => Hot::open(&transaction)?,
+                };
                 for settle in outcomes {
                     self.settle(&mut hot, settle, &mut effects)?;
                 }
@@ -125,9 +132,15 @@ impl Writer {
                     }
                 }
                 effects.count.bytes = hot.bytes;
+                hot.record
+            };
+            match record {
+                Some(record) => self.commit_logged(transaction, record, &effects),
+                None => {
+                    self.flush_some(&transaction)?;
+                    self.commit(transaction, &effects)
+                }
             }
-            self.flush_if_due(&transaction)?;
-            self.commit(transaction, &effects)
         })();
         match attempt {
             Ok(()) => Ok((effects, done)),

@@ -1,6 +1,6 @@
 //! The one thread that writes. What waits together is committed together (group
 //! commit), and **everybody is answered after the commit returned**: a 2xx to a
-//! publisher is never said before its event is synced.
+//! publisher is never said before its event is synced, in the log or in the database.
 //!
 //! Changes of what is configured are committed alone, so that a refused one leaves
 //! no trace and the registry is in step with the disk at every moment. Bulk work
@@ -43,6 +43,7 @@ use super::records::encode_stats;
 use super::tables::*;
 use crate::seal::Keyring;
 
+use super::wal::{Record, Wal};
 use super::work::{Kind, percent};
 use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, open, passed_over, purge, schema};
 
@@ -152,6 +153,7 @@ impl Writer {
         shared: Arc<Shared>,
         notices: tokio::sync::mpsc::Sender<Notice>,
         random: StdRng,
+        wal: Wal,
     ) -> Writer {
         let now = shared.clock.now();
         Writer {
@@ -181,7 +183,7 @@ impl Writer {
             has_tried_for_the_end: false,
             in_doubt: FxHashSet::default(),
             declared: None,
-            rest: Rest::after(now),
+            rest: Rest::after(now, wal),
         }
     }
 
@@ -262,7 +264,7 @@ impl Writer {
             REOPEN_EVERY
         } else if self.has_more_to_do() {
             Duration::ZERO
-        } else if !self.dirty.is_empty() || self.room == Room::None {
+        } else if !self.dirty.is_empty() || self.rest.is_behind() || self.room == Room::None {
             FLUSH_EVERY
         } else {
             self.rest.due_in(self.now()).map_or(IDLE_PATIENCE, |left| left.min(IDLE_PATIENCE))
@@ -359,13 +361,13 @@ impl Writer {
                 return;
             }
         }
-        self.begin_flush();
         if !is_idle {
             return;
         }
-        if self.flushing.is_empty() && self.dirty.is_empty() {
+        let is_flush_due = self.begin_flush();
+        if self.flushing.is_empty() && self.dirty.is_empty() && !self.rest.is_behind() {
             self.rest_if_due(database);
-        } else if !self.flushing.is_empty() {
+        } else if is_flush_due || !self.flushing.is_empty() {
             let flushed = (|| {
                 let transaction = self.rest.begin(&database)?;
                 self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
@@ -428,19 +430,24 @@ impl Writer {
         now.since(self.flushed_at) >= FLUSH_EVERY || now < self.flushed_at
     }
 
-    /// Makes it the turn of what changed, at most once a second.
-    fn begin_flush(&mut self) {
-        if self.flushing.is_empty() && !self.dirty.is_empty() && self.is_flush_due() {
+    /// Makes it the turn of what changed, at most once a second: of counters, and of what
+    /// the log alone has. Answers whether it just became that.
+    fn begin_flush(&mut self) -> bool {
+        if !self.flushing.is_empty() {
+            return false;
+        }
+        let is_due = (!self.dirty.is_empty() || self.rest.is_behind()) && self.is_flush_due();
+        if is_due {
             self.flushed_at = self.now();
             self.flushing.extend(self.dirty.drain());
             self.flushing.sort_unstable();
         }
+        is_due
     }
 
     /// Writes counters whose turn it is along with whatever is committed: a part of them,
-    /// because somebody waits for that commit.
-    fn flush_if_due(&mut self, transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
-        self.begin_flush();
+    /// because somebody waits for that commit. They are not logged: who crashes counts anew.
+    fn flush_some(&mut self, transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
         self.flush(transaction, STATS_FLUSHED_AT_ONCE_MAX)
     }
 
@@ -461,9 +468,26 @@ impl Writer {
     /// Commits, and the counts with it. What a commit that fails has done is not
     /// known: its lanes' rows are counted anew when the store is back.
     fn commit(&mut self, transaction: redb::WriteTransaction, effects: &Effects) -> Result<(), StoreError> {
-        self.shared.counts().write(&transaction, &effects.count)?;
+        self.shared.counts().write(&transaction, &effects.count, None)?;
         self.rest
             .end(transaction, self.shared.clock.now())
+            .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
+    }
+
+    /// The same for what is logged.
+    fn commit_logged(
+        &mut self,
+        transaction: redb::WriteTransaction,
+        mut record: Record,
+        effects: &Effects,
+    ) -> Result<(), StoreError> {
+        self.shared.counts().write(&transaction, &effects.count, Some(&mut record))?;
+        if record.is_empty() {
+            return Ok(());
+        }
+        self.flush_some(&transaction)?;
+        self.rest
+            .end_logged(transaction, record, self.shared.clock.now())
             .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
     }
 
@@ -558,6 +582,7 @@ impl Writer {
         }
         tracing::error!(%error, "the store failed; it is opened anew");
         self.shared.put_database(None);
+        self.rest.put_wal(Wal::none());
         drop(database);
         if error.is_disk_full() {
             self.is_out_of_space();
@@ -611,11 +636,14 @@ impl Writer {
 
     fn reopen_database(&mut self) -> Result<(), OpenError> {
         let database = self.shared.open_database()?;
+        let mut wal = self.shared.open_wal()?;
+        wal.replay(&database)?;
         self.resume(&database)?;
         self.shared.load(&database, |lane| self.in_doubt.contains(&lane))?;
         self.in_doubt.clear();
         // Which of them were flushed is not known either.
         self.was_counted_anew();
+        self.rest.put_wal(wal);
         self.shared.put_database(Some(Arc::new(database)));
         Ok(())
     }
@@ -629,8 +657,11 @@ impl Writer {
             schema::mark_clean(&transaction)?;
             self.rest.end(transaction, self.now())
         })();
-        if let Err(error) = closed {
-            tracing::error!(%error, "the store could not be closed cleanly; it is checked at the next start");
+        match closed {
+            Ok(()) => self.rest.clear_wal(),
+            Err(error) => {
+                tracing::error!(%error, "the store could not be closed cleanly; it is checked at the next start");
+            }
         }
         self.shared.put_database(None);
     }

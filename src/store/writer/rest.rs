@@ -4,6 +4,9 @@
 //! crash the database reads the whole of its file, and everything pending is counted anew.
 //!
 //! The next commit takes the mark away. Small stores do without: they are read in no time.
+//!
+//! All transactions of the writer begin and end here, so that none forgets the mark, or
+//! the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use redb::{Database, WriteTransaction};
 
 use crate::store::space::Room;
+use crate::store::wal::{Record, Wal};
 use crate::store::{StoreError, schema};
 use crate::time::Timestamp;
 
@@ -32,13 +36,15 @@ pub(super) struct Rest {
     rested_at: Timestamp,
     /// How far the next is from that one, at least.
     every: Duration,
+    /// What was committed since the database was synced.
+    wal: Wal,
 }
 
 impl Rest {
     /// Of a store that is just opened, which is written to.
-    pub(super) fn after(now: Timestamp) -> Rest {
+    pub(super) fn after(now: Timestamp, wal: Wal) -> Rest {
         let (is_marked, is_over, rested_at, every) = (false, false, Timestamp::ZERO, Duration::ZERO);
-        Rest { is_marked, is_over, written_at: now, rested_at, every }
+        Rest { is_marked, is_over, written_at: now, rested_at, every, wal }
     }
 
     /// In how long it is time for a rest; none: not before the next commit.
@@ -61,11 +67,58 @@ impl Rest {
         Ok(transaction)
     }
 
-    /// Commits a transaction that [`Rest::begin`] opened.
+    /// Commits a transaction that [`Rest::begin`] opened: the database is synced, with all
+    /// that was committed before.
     pub(super) fn end(&mut self, transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
+        let generation = schema::next_generation(&transaction)?;
         transaction.commit()?;
-        *self = Rest { is_marked: false, is_over: false, written_at: now, ..*self };
+        self.wal.begin(generation);
+        self.wrote(now);
         Ok(())
+    }
+
+    /// The same for an everyday transaction, whose changes are in `record`: the log is
+    /// synced and the database is not, and nobody reads of it before. Where that cannot be,
+    /// the database is synced.
+    pub(super) fn end_logged(
+        &mut self,
+        mut transaction: WriteTransaction,
+        record: Record,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // The disk says that the store is closed, and would after the next crash too.
+        if self.is_marked || !self.wal.has_room(&record) {
+            return self.end(transaction, now);
+        }
+        schema::set_synced(&mut transaction, false)?;
+        if let Err(error) = self.wal.append(record) {
+            tracing::warn!(%error, "the write-ahead log cannot be written; the database is synced instead");
+            schema::set_synced(&mut transaction, true)?;
+            // Whatever happens, it may be found in the log.
+            return self.end(transaction, now).map_err(StoreError::in_doubt);
+        }
+        transaction.commit()?;
+        self.wrote(now);
+        Ok(())
+    }
+
+    /// Whether something was committed since the database was synced.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.wal.is_empty()
+    }
+
+    /// The log of a database that was opened anew; none, where it was dropped.
+    pub(super) fn put_wal(&mut self, wal: Wal) {
+        self.wal = wal;
+    }
+
+    /// Leaves no log behind, once the database was synced for the last time.
+    pub(super) fn clear_wal(&mut self) {
+        self.wal.clear();
+    }
+
+    fn wrote(&mut self, now: Timestamp) {
+        (self.is_marked, self.is_over, self.written_at) = (false, false, now);
     }
 }
 
@@ -90,7 +143,10 @@ impl Writer {
             let mut transaction = schema::begin(&database)?;
             transaction.set_quick_repair(true);
             schema::mark_clean(&transaction)?;
-            transaction.commit().map_err(StoreError::from)
+            let generation = schema::next_generation(&transaction)?;
+            transaction.commit()?;
+            self.rest.wal.begin(generation);
+            Ok(())
         })();
         if let Err(error) = rested {
             self.broke(database, &error);

@@ -29,7 +29,7 @@ fn writer(folder: &std::path::Path, clock: &Clock) -> (Store, Writer, tokio::syn
     store.close();
     assert!(thread.join());
     let (sender, notices) = tokio::sync::mpsc::channel(NOTICE_QUEUE_MAX);
-    let writer = Writer::new(store.shared.clone(), sender, StdRng::from_seed([8; 32]));
+    let writer = Writer::new(store.shared.clone(), sender, StdRng::from_seed([8; 32]), Wal::none());
     (store, writer, notices)
 }
 
@@ -177,7 +177,8 @@ fn counters_of_many_lanes_are_written_a_part_at_a_time() {
         writer.dirty.insert(lane);
     }
     let transaction = schema::begin(&database).unwrap();
-    writer.flush_if_due(&transaction).unwrap();
+    writer.begin_flush();
+    writer.flush_some(&transaction).unwrap();
     transaction.commit().unwrap();
     assert_eq!(rows(), STATS_FLUSHED_AT_ONCE_MAX as u64);
     writer.housekeep(false);

@@ -1,0 +1,173 @@
+//! What goes through the write-ahead log, and what does not.
+
+use super::images::{Bench, quiet};
+use super::*;
+use crate::store::simulated::{Change as Written, Side};
+
+/// Who publishes waits for one short write, not for the pages of a database; that is
+/// synced once a second, and idle then.
+#[test]
+fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(1);
+    bench.store.turn();
+    bench.disk.record();
+    for _ in 0..3 {
+        bench.publish(2);
+    }
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().all(|change| matches!(change, Written::Write(Side::Log, ..) | Written::Sync(Side::Log))));
+    assert_eq!(changes.iter().filter(|change| matches!(change, Written::Sync(_))).count(), 3);
+    let after_kill = bench.disk.files();
+    bench.pass(Duration::from_secs(1));
+    bench.disk.record();
+    bench.store.turn();
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
+    for files in [after_kill, bench.disk.files()] {
+        let after = Bench::on(quiet(files), bench.clock.clone());
+        after.store.check();
+        after.assert_facts(&bench.facts);
+    }
+    bench.pass(Duration::from_secs(5));
+    bench.store.turn();
+    bench.pass(Duration::from_secs(60));
+    let writes = bench.disk.writes();
+    bench.store.turn();
+    assert_eq!(bench.disk.writes(), writes, "there is nothing more to do");
+}
+
+/// An event that nobody wants changes no lane's counters, which the database was synced for.
+#[test]
+fn what_the_log_alone_has_is_in_the_database_a_second_later() {
+    let mut bench = Bench::new();
+    bench.publish(1);
+    assert!(bench.store.patience() <= Duration::from_secs(1));
+    bench.pass(Duration::from_secs(1));
+    bench.disk.record();
+    bench.store.turn();
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
+}
+
+/// Large and many, and whatever is not everyday, goes to the database at once: so does
+/// what comes when the log is full.
+#[test]
+fn what_is_too_much_for_the_log_goes_to_the_database() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.disk.record();
+    let mut synced = 0;
+    for _ in 0..40 {
+        bench.publish(1);
+        let changes = bench.disk.take_recorded();
+        bench.disk.record();
+        synced += usize::from(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
+    }
+    assert!((2..8).contains(&synced), "the log was full {synced} times");
+    let data = format!("\"{}\"", "x".repeat(200_000));
+    let store = bench.store.store.clone();
+    images::ask(&mut bench.store, store.accept(vec![event(&data)])).unwrap().remove(0).unwrap();
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().all(|change| !matches!(change, Written::Write(Side::Log, ..))));
+    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    after.store.check();
+    after.assert_facts(&bench.facts);
+    assert_eq!(after.store.events().len(), 41);
+}
+
+/// Who moves a store's file away and forgets its log may bring the file back: a new store
+/// and a restored one neither take the log for their own nor write over it.
+#[tokio::test]
+async fn a_new_store_leaves_an_earlier_ones_log_as_it_is() {
+    let mut world = World::new();
+    world.subscribe(settings()).await;
+    world.publish(event("1")).await;
+    let file = world.options.path.join(FILE_NAME);
+    let earlier = std::fs::read(wal::path_of(&file)).unwrap();
+    assert!(earlier.starts_with(b"phwal001"));
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    assert_eq!(std::fs::metadata(wal::path_of(&file)).unwrap().len(), 0, "a stop leaves nothing in it");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(wal::path_of(&file), &earlier).unwrap();
+    let (store, writer, notices) = Store::open(world.options.clone(), world.clock.clone(), [8; 32]).unwrap();
+    (world.store, world.writer, world.notices) = (store, Some(writer), notices);
+    assert_eq!(world.store.totals().events, 0);
+    check(&world.store);
+    let aside = wal::path_of(&file).with_extension("wal.earlier");
+    assert!(std::fs::read(aside).unwrap() == earlier);
+}
+
+/// Counters are written in a few commits where they are many. The log is used meanwhile.
+#[test]
+fn counters_of_many_lanes_are_written_and_commits_still_logged() {
+    let mut bench = Bench::new();
+    for _ in 0..300 {
+        bench.subscribe();
+    }
+    // Wanted by all of them: too much for the log.
+    bench.publish(20);
+    bench.pass(Duration::from_secs(1));
+    bench.disk.record();
+    bench.publish(1);
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
+    bench.disk.record();
+    bench.publish(1);
+    let changes = bench.disk.take_recorded();
+    assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Log))));
+}
+
+/// Who checks or backs up the store of a daemon that was killed looks at all of it.
+#[tokio::test]
+async fn an_offline_check_and_backup_see_what_the_log_holds() {
+    let world = World::new();
+    world.subscribe(settings()).await;
+    for _ in 0..3 {
+        world.publish(event("1")).await;
+    }
+    let file = world.options.path.join(FILE_NAME);
+    let copy = tempfile::tempdir().unwrap();
+    for file in [wal::path_of(&file), file] {
+        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let mut backup = Vec::new();
+    offline::back_up(copy.path(), 1 << 20, world.clock.now(), &mut backup).unwrap();
+    let summary = backup::verify(&backup[..]).unwrap();
+    assert!(summary.tables.contains(&("event".to_owned(), 3)), "{summary:?}");
+    let report = offline::check(copy.path(), 1 << 20, &Keyring::default()).unwrap();
+    assert_eq!((report.faults_total, report.events), (0, 3));
+}
+
+#[tokio::test]
+async fn a_restored_store_leaves_an_earlier_ones_log_as_it_is() {
+    let mut world = World::new();
+    world.publish(event("1")).await;
+    world.store.close();
+    assert!(world.writer.take().unwrap().join());
+    let mut backup = Vec::new();
+    offline::back_up(&world.options.path, 1 << 20, world.clock.now(), &mut backup).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (from, place) = (folder.path().join("backup"), folder.path().join("store"));
+    let log = wal::path_of(&place.join(FILE_NAME));
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(&log, "earlier").unwrap();
+    let restore = restore::Restore {
+        from: &from,
+        folder: &place,
+        cache_bytes: 1 << 20,
+        keyring: &Keyring::default(),
+        held_since: None,
+        accepts_faults: false,
+        on_read: &|_| (),
+    };
+    std::fs::write(&from, &backup[..backup.len() - 1]).unwrap();
+    assert!(restore::restore(&restore).is_err());
+    assert_eq!(std::fs::read(&log).unwrap(), b"earlier", "nothing was restored");
+    std::fs::write(&from, &backup).unwrap();
+    restore::restore(&restore).unwrap();
+    assert!(!log.exists());
+    assert_eq!(std::fs::read(log.with_extension("wal.earlier")).unwrap(), b"earlier");
+}
