@@ -241,7 +241,8 @@ pub const BALLAST_SHARE: u64 = 16;
 /// What the write-ahead log may take before the database is synced.
 pub const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The share of the ballast that the log takes at most: on a small disk that is full, what
-/// it holds must find room in the database once the ballast is gone.
+/// it holds should find room in the database once the ballast is gone. It takes more there
+/// where its rows lie far apart.
 pub const WAL_SHARE: u64 = 2;
 /// After a log that could not be written, so many commits are the database's own before it
 /// is tried again.
@@ -249,7 +250,7 @@ pub const WAL_RESTS_FOR_COMMITS: u32 = 1000;
 /// A commit that changes more is the database's own: it would be written twice.
 pub const WAL_RECORD_BYTES_MAX: usize = 128 * 1024;
 /// By how much the log's file grows at a time.
-pub const WAL_GROWTH_BYTES: u64 = 256 * 1024;
+pub const WAL_GROWTH_BYTES: u64 = 64 * 1024;
 
 /// Connections to all of our own listeners together; more wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 1024;

@@ -321,6 +321,10 @@ impl Store {
 
     fn prepare(shared: Arc<Shared>, seed: [u8; 32]) -> Result<(Store, Writer, mpsc::Receiver<Notice>), OpenError> {
         let database = open::at_start(&shared)?;
+        if schema::generation(&database)?.is_none() {
+            // It never had a log.
+            wal::put_aside(&shared.file).map_err(|error| OpenError::Log(wal::path_of(&shared.file), error))?;
+        }
         let mut wal = shared.open_wal()?;
         let mut random = StdRng::from_seed(seed);
         let is_clean = schema::prepare(&database, &mut wal, random.random())?;

@@ -25,7 +25,7 @@ fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenErro
         return Err(OpenError::Newer { found, known: schema::SCHEMA_VERSION });
     }
     let log = wal::path_of(&file);
-    if log.try_exists().map_err(|error| OpenError::Folder(log.clone(), error))? {
+    if log.try_exists().map_err(|error| OpenError::Log(log.clone(), error))? {
         Wal::open(&log, WAL_BYTES_MAX)?.replay(&database)?;
     }
     Ok((file, database))

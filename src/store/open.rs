@@ -39,6 +39,9 @@ pub enum OpenError {
     /// The folder cannot be made.
     #[error("{0} cannot be created: {1}")]
     Folder(PathBuf, std::io::Error),
+    /// A log that lies there and is another store's cannot be put aside, or looked at.
+    #[error("{0} cannot be read or renamed: {1}")]
+    Log(PathBuf, std::io::Error),
     /// The database cannot be opened.
     #[error("{0} cannot be opened: {1}")]
     Database(PathBuf, Box<redb::Error>),

@@ -18,7 +18,7 @@ use super::backup::{self, Counted, Entry, ReadBackupError, Reader, Summary};
 use super::inspect::{Report, inspect};
 use super::open::{OpenError, builder};
 use super::tables::{Visitor, each};
-use super::{FILE_NAME, StoreError, make_folder, schema, wal};
+use super::{FILE_NAME, StoreError, make_folder, schema};
 
 /// What a restore builds, until it is whole.
 const UNFINISHED_NAME: &str = "posthaste.redb.restoring";
@@ -152,7 +152,6 @@ impl Site {
             _ => RestoreError::Io(self.place.clone(), error),
         };
         File::open(&self.unfinished).and_then(|file| file.sync_all()).map_err(failed)?;
-        wal::put_aside(&self.place).map_err(failed)?;
         fs::hard_link(&self.unfinished, &self.place).map_err(failed)?;
         fs::remove_file(&self.unfinished).map_err(failed)?;
         self.folder.sync_all().map_err(failed)

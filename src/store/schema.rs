@@ -53,7 +53,7 @@ pub(super) fn prepare(database: &Database, wal: &mut Wal, salt: u64) -> Result<b
         was_clean.is_none_or(|flag| flag.value() == [1])
     };
     create_tables(&transaction)?;
-    begin_to_count(&transaction, salt)?;
+    count_from(&transaction, salt)?;
     let generation = next_generation(&transaction)?;
     transaction.commit().map_err(StoreError::from)?;
     wal.begin(generation);
@@ -119,17 +119,17 @@ fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> 
     Ok(Some(row.value().iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
 }
 
-/// How often the database was synced, as far as the log is concerned; none: never.
-pub(super) fn generation(transaction: &ReadTransaction) -> Result<Option<u64>, StoreError> {
-    match transaction.open_table(COUNT) {
+/// The generation of the log that belongs to the database; none: it never had one.
+pub(super) fn generation(database: &Database) -> Result<Option<u64>, StoreError> {
+    match database.begin_read()?.open_table(COUNT) {
         Ok(count) => number(&count, GENERATION_KEY),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Counts a commit that is synced. **Each has to, once there is a log**: a record of what
-/// it took in must not be applied again to what follows.
+/// Counts a commit that is synced. **Each of ours has to, once there is a log**: a record of
+/// what it took in must not be applied again to what follows.
 pub(super) fn next_generation(transaction: &WriteTransaction) -> Result<u64, StoreError> {
     let mut count = transaction.open_table(COUNT)?;
     let next = number(&count, GENERATION_KEY)?.unwrap_or(0).wrapping_add(1);
@@ -137,14 +137,11 @@ pub(super) fn next_generation(transaction: &WriteTransaction) -> Result<u64, Sto
     Ok(next)
 }
 
-/// Begins to count, where that is not begun: at `salt`, which nobody can guess and no other
-/// store has. So a receiver cannot answer with what would be taken for a record, and none of
-/// another store's is taken for one of this.
-fn begin_to_count(transaction: &WriteTransaction, salt: u64) -> Result<(), StoreError> {
-    let mut count = transaction.open_table(COUNT)?;
-    if number(&count, GENERATION_KEY)?.is_none() {
-        count.insert(GENERATION_KEY, &salt.to_be_bytes()[..])?;
-    }
+/// Begins to count anew, at `salt`, which nobody can guess: so a receiver cannot answer with
+/// what would be taken for a record, and no record of another store is taken for one of this,
+/// or of this store's own past, where an earlier file of it was brought back.
+fn count_from(transaction: &WriteTransaction, salt: u64) -> Result<(), StoreError> {
+    transaction.open_table(COUNT)?.insert(GENERATION_KEY, &salt.to_be_bytes()[..])?;
     Ok(())
 }
 
@@ -201,7 +198,7 @@ pub(super) fn begin_anew(
     let newest = of_event.max(cursor(transaction, PLACE_KEY)?).map(EventId::from_key);
     let given_until = newest.map_or(taken_at, |newest| newest.accepted_at().max(taken_at));
     put_cursor(transaction, IDS_AFTER_KEY, EventId::last_at(given_until).to_key())?;
-    // It begins to count as a new one does.
+    // The log of the store that it was is not this one's.
     transaction.open_table(COUNT)?.remove(GENERATION_KEY)?;
     set_held(transaction, held_since)
 }

@@ -229,7 +229,6 @@ impl Shared {
         let remove = || drop(std::fs::remove_file(&begun));
         let make = || {
             drop(builder.create(&begun)?);
-            wal::put_aside(&self.file)?;
             std::fs::rename(&begun, &self.file)?;
             // A power cut must not take the name, and with it all that was answered.
             let folder = self.file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());

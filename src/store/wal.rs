@@ -5,7 +5,8 @@
 //! synced, and then it is made in the database's memory alone. **A commit that the database
 //! syncs takes in all before it**: that is done once a second, where the log is full, and
 //! for whatever is no everyday commit. It counts on the *generation*, and with that
-//! everything written here before is void.
+//! everything written here before is void. (redb syncs by itself too, where it compacts a
+//! file or closes it. That counts nothing on, and adds nothing that is not here.)
 //!
 //! After a crash the records of the database's own generation are applied again, in their
 //! order, before anybody reads. It may have some of them, where it was closed after a fault:
@@ -31,7 +32,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{Database, StorageBackend, WriteTransaction};
 use sha2::{Digest, Sha256};
 
 use crate::limits::{WAL_BYTES_MAX, WAL_GROWTH_BYTES, WAL_RECORD_BYTES_MAX, WAL_RESTS_FOR_COMMITS};
@@ -49,13 +50,24 @@ pub(super) fn path_of(file: &Path) -> PathBuf {
     file.with_extension("wal")
 }
 
-/// Puts aside the log that a store left which was in `file` and is not there any more:
-/// whoever brings it back needs both.
+/// Puts aside the log of a store that was in `file` before the one that is: whoever brings
+/// it back needs both.
 pub(super) fn put_aside(file: &Path) -> io::Result<()> {
     let log = path_of(file);
-    match std::fs::rename(&log, log.with_extension("wal.earlier")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    match std::fs::metadata(&log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found.len() == 0 => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => {
+            let mut aside = log.with_extension("wal.earlier");
+            for number in 2_u32.. {
+                if !aside.try_exists()? {
+                    break;
+                }
+                aside = log.with_extension(format!("wal.earlier-{number}"));
+            }
+            std::fs::rename(&log, aside)
+        }
     }
 }
 
@@ -204,7 +216,7 @@ impl Wal {
     /// anything.
     pub(super) fn replay(&mut self, database: &Database) -> Result<bool, StoreError> {
         let Some(file) = &self.file else { return Ok(false) };
-        let Some(generation) = schema::generation(&database.begin_read()?)? else { return Ok(false) };
+        let Some(generation) = schema::generation(database)? else { return Ok(false) };
         let bytes = read(file.as_ref())?;
         let records = records(&bytes, generation)?;
         self.begin(generation);
@@ -344,8 +356,8 @@ fn change<'a>(changes: &mut &'a [u8]) -> Option<Change<'a>> {
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
-    use redb::ReadableTable;
     use redb::backends::InMemoryBackend;
+    use redb::{ReadableDatabase, ReadableTable};
 
     use super::*;
     use crate::store::simulated::{Disk, Faults, Files, Side};
@@ -443,7 +455,7 @@ mod tests {
     fn what_was_cut_off_was_never_written() {
         let (log, second) = two_records();
         let database = database();
-        let generation = schema::generation(&database.begin_read().unwrap()).unwrap().unwrap();
+        let generation = schema::generation(&database).unwrap().unwrap();
         let whole = records(&log, generation).unwrap();
         assert_eq!(whole.len(), 2);
         let end = second + HEADER_BYTES + whole[1].len();

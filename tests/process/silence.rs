@@ -162,6 +162,10 @@ async fn full_run(home: &Home, storage: &str) -> Hoard {
     }
     daemon.signal(Signal::HUP);
     daemon.logs("the reload", |entry| entry["fields"]["message"] == "configuration reloaded").await;
+    // A stop empties it.
+    let log = std::fs::read(home.path("store").join("posthaste.wal")).expect("the store's log");
+    assert!(log.starts_with(b"phwal"));
+    hoard.written.push(("the store's write-ahead log".to_owned(), log));
     daemon.stop().await;
     let log = daemon.whole_log().await;
     assert!(log.contains("attempt failed"), "it does log: {log}");

@@ -19,7 +19,7 @@ use super::{Notice, OpenError, Options, Store, check};
 pub(crate) use disk::{Change, Disk, Faults, Files, Side, apply, synced, torn};
 
 /// What the log may take: so little that it is full now and then.
-const WAL_BYTES_MAX: u64 = 64 * 1024;
+const WAL_BYTES_MAX: u64 = 192 * 1024;
 
 /// A store whose writer has no thread.
 pub(crate) struct Stepped {

@@ -465,6 +465,23 @@ fn a_flipped_byte_is_an_error_and_no_panic() {
     }
     // Most of the bytes are of pages that nothing speaks of any more.
     assert!(refused > 10, "{refused} of 800 were found");
+    let mut bench = Bench::on(quiet(files), clock.clone());
+    for _ in 0..4 {
+        bench.publish(1);
+    }
+    let files = bench.disk.files();
+    let used: Vec<usize> = (0..files.log.len()).filter(|at| files.log[*at] != 0).collect();
+    let mut refused = 0;
+    for _ in 0..100 {
+        let mut files = files.clone();
+        files.log[used[chance.random_range(0..used.len())]] ^= 1 << chance.random_range(0..8);
+        match open_on(&quiet(files), &clock) {
+            Err(OpenError::Damaged(..)) => refused += 1,
+            Err(error) => panic!("{error}"),
+            Ok(store) => store.check(),
+        }
+    }
+    assert!(refused > 10, "{refused} of 100 in the log were found");
 }
 
 /// The same of a store that was closed in order: redb does not look at the sums then,

@@ -43,6 +43,7 @@ fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
 fn what_the_log_alone_has_is_in_the_database_a_second_later() {
     let mut bench = Bench::new();
     bench.publish(1);
+    bench.publish(1);
     assert!(bench.store.patience() <= Duration::from_secs(1));
     bench.pass(Duration::from_secs(1));
     bench.disk.record();
@@ -59,22 +60,70 @@ fn what_is_too_much_for_the_log_goes_to_the_database() {
     bench.subscribe();
     bench.disk.record();
     let mut synced = 0;
-    for _ in 0..40 {
+    for _ in 0..150 {
         bench.publish(1);
         let changes = bench.disk.take_recorded();
         bench.disk.record();
         synced += usize::from(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
     }
     assert!((2..8).contains(&synced), "the log was full {synced} times");
-    let data = format!("\"{}\"", "x".repeat(200_000));
+    // The log has room for it.
+    bench.pass(Duration::from_secs(1));
+    bench.store.turn();
+    bench.disk.record();
+    let data = format!("\"{}\"", "x".repeat(150_000));
     let store = bench.store.store.clone();
     images::ask(&mut bench.store, store.accept(vec![event(&data)])).unwrap().remove(0).unwrap();
     let changes = bench.disk.take_recorded();
+    assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
     assert!(changes.iter().all(|change| !matches!(change, Written::Write(Side::Log, ..))));
     let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
     after.store.check();
     after.assert_facts(&bench.facts);
-    assert_eq!(after.store.events().len(), 41);
+    assert_eq!(after.store.events().len(), 151);
+}
+
+/// Publishers that are refused kept the writer busy: the database was synced no more.
+#[test]
+fn what_the_log_has_is_synced_though_publishing_is_refused() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(1);
+    let store = bench.store.store.clone();
+    store.reconfigure(Options { bytes_max: 1, ..options("/nowhere".into()) });
+    let mut is_synced = false;
+    bench.disk.record();
+    for _ in 0..20 {
+        bench.pass(Duration::from_millis(300));
+        let refused = images::ask(&mut bench.store, store.accept(vec![event("1")]));
+        assert_eq!(refused.unwrap_err(), WriteError::StorageFull);
+        let changes = bench.disk.take_recorded();
+        bench.disk.record();
+        is_synced |= changes.iter().any(|change| matches!(change, Written::Sync(Side::Database)));
+    }
+    assert!(is_synced);
+    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    after.assert_facts(&bench.facts);
+}
+
+/// A compaction syncs the database with what only the log had, and the log knows nothing
+/// of it.
+#[test]
+fn a_file_that_is_made_smaller_goes_with_its_log() {
+    let mut bench = Bench::new();
+    bench.subscribe();
+    bench.publish(3);
+    bench.store.turn();
+    bench.publish(3);
+    assert!(bench.store.store.shared.shrink().unwrap());
+    let compacted = bench.disk.files();
+    bench.publish(3);
+    for files in [compacted, bench.disk.files()] {
+        let after = Bench::on(quiet(files), bench.clock.clone());
+        after.store.check();
+    }
+    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    after.assert_facts(&bench.facts);
 }
 
 /// Who moves a store's file away and forgets its log may bring the file back: a new store
@@ -168,6 +217,11 @@ async fn a_restored_store_leaves_an_earlier_ones_log_as_it_is() {
     assert_eq!(std::fs::read(&log).unwrap(), b"earlier", "nothing was restored");
     std::fs::write(&from, &backup).unwrap();
     restore::restore(&restore).unwrap();
-    assert!(!log.exists());
-    assert_eq!(std::fs::read(log.with_extension("wal.earlier")).unwrap(), b"earlier");
+    std::fs::write(log.with_extension("wal.earlier"), "and earlier still").unwrap();
+    let options = Options { path: place, ..world.options.clone() };
+    let (store, writer, _notices) = Store::open(options, world.clock.clone(), [8; 32]).unwrap();
+    assert_eq!(store.totals().events, 1);
+    store.close();
+    assert!(writer.join());
+    assert_eq!(std::fs::read(log.with_extension("wal.earlier-2")).unwrap(), b"earlier");
 }

@@ -83,8 +83,9 @@ impl Writer {
         let mut effects = Effects::default();
         let mut done = Vec::with_capacity(commands.len());
         // Once a second the database is synced, and where there may soon be no room for that.
+        let is_sync_due = self.begin_flush();
         let is_everyday = commands.iter().all(|command| matches!(command, Command::Accept { .. }));
-        let is_logged = is_everyday && !self.begin_flush() && self.room == Room::Enough;
+        let is_logged = is_everyday && !is_sync_due && self.room == Room::Enough;
         let mut commands = commands.into_iter();
         let attempt = (|| {
             let transaction = self.rest.begin(database)?;

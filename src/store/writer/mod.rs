@@ -361,10 +361,10 @@ impl Writer {
                 return;
             }
         }
-        if !is_idle {
+        let is_flush_due = self.begin_flush();
+        if !is_idle && !is_flush_due {
             return;
         }
-        let is_flush_due = self.begin_flush();
         if self.flushing.is_empty() && self.dirty.is_empty() && !self.rest.is_behind() {
             self.rest_if_due(database);
         } else if is_flush_due || !self.flushing.is_empty() {
