@@ -187,7 +187,7 @@ const _: () = assert!(OUTCOMES_WAITING_MAX < LANE_UNSETTLED_MAX);
 /// Commands in one commit that make the next wait for company.
 pub const GATHERING_MIN: usize = 8;
 /// From the beginning of such a commit to that of the next, at least.
-pub const GATHERING_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
+pub const GATHERING_INTERVAL: std::time::Duration = std::time::Duration::from_millis(1);
 /// Commands that share one commit.
 pub const WRITER_GROUP_MAX: usize = 1000;
 /// Attempts kept of one delivery; the oldest go first.

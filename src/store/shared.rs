@@ -114,6 +114,11 @@ impl Shared {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lets nobody begin to read until the guard goes.
+    pub(super) fn keep_readers_out(&self) -> RwLockWriteGuard<'_, Option<Arc<Database>>> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn put_database(&self, database: Option<Arc<Database>>) {
         self.has_failed.store(database.is_none(), Ordering::Relaxed);
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;

@@ -38,6 +38,18 @@ fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
     assert_eq!(bench.disk.writes(), writes, "there is nothing more to do");
 }
 
+/// Publishers are answered once the log is synced, and the database has the event a moment
+/// later: who asked for it at once was told that there is no such event.
+#[tokio::test]
+async fn who_is_answered_finds_the_event() {
+    let world = World::new();
+    for number in 0..500 {
+        let id = world.publish(event(&number.to_string())).await.id;
+        assert!(world.store.plain_event(id).unwrap().is_some(), "event {number}");
+        assert_eq!(world.store.totals().accepted, number + 1);
+    }
+}
+
 /// An event that nobody wants changes no lane's counters, which the database was synced for.
 #[test]
 fn what_the_log_alone_has_is_in_the_database_a_second_later() {

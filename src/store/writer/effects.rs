@@ -51,8 +51,8 @@ impl Effects {
 }
 
 impl StatsChange {
-    pub(super) fn apply(self, stats: &mut LaneStats) {
-        match self {
+    pub(super) fn apply(&self, stats: &mut LaneStats) {
+        match *self {
             StatsChange::Triggered { at, weight_bytes } => {
                 stats.odometer += 1;
                 stats.pending += 1;

@@ -17,10 +17,12 @@ use crate::store::query::AuditEntry;
 use crate::store::records::{OutcomeState, decode_event, decode_event_summary, decode_idempotency};
 use crate::store::space::Room;
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
+use crate::store::wal::Record;
 use crate::store::{Notice, Settle, StoreError, passed_over};
 
 use super::effects::{Effects, StatsChange};
-use super::{Command, Reply, TELL_SHARE_EVERY, Writer, refuse};
+use super::rest::InLog;
+use super::{Command, Reply, STATS_FLUSHED_AT_ONCE_MAX, TELL_SHARE_EVERY, Writer, refuse};
 
 /// A group's commands, each with what it will be answered.
 enum Done {
@@ -48,16 +50,8 @@ impl Writer {
         };
         let items = outcomes.len() + commands.iter().map(items).sum::<usize>();
         match self.try_group(&database, &outcomes, commands) {
-            Ok((effects, done)) => {
+            Ok(notices) => {
                 self.shared.commit_items.observe(items as u64);
-                let notices = self.count(effects);
-                // Who waits goes first: a wide event leads to thousands of attempts.
-                for it in done {
-                    match it {
-                        Done::Accept(reply, results) => drop(reply.send(Ok(results))),
-                        Done::Touch(reply, result) => drop(reply.send(result)),
-                    }
-                }
                 self.tell(notices);
             }
             Err((error, commands)) => {
@@ -73,13 +67,64 @@ impl Writer {
         }
     }
 
-    /// One transaction for all. On failure, gives back who is to be told.
+    /// Counts what is synced, and answers who waits for that. Before the engine hears of it:
+    /// a wide event leads to thousands of attempts.
+    fn answer(&mut self, effects: &Effects, done: &mut Vec<Done>) {
+        self.count(effects);
+        for it in done.drain(..) {
+            match it {
+                Done::Accept(reply, results) => drop(reply.send(Ok(results))),
+                Done::Touch(reply, result) => drop(reply.send(result)),
+            }
+        }
+    }
+
+    /// Commits what is noted in `record`: in the log, or in the database where that cannot be.
+    fn commit_logged(
+        &mut self,
+        transaction: WriteTransaction,
+        mut record: Record,
+        effects: &Effects,
+        done: &mut Vec<Done>,
+    ) -> Result<(), StoreError> {
+        self.shared.counts().write(&transaction, &effects.count, Some(&mut record))?;
+        if record.is_empty() {
+            self.answer(effects, done);
+            return Ok(());
+        }
+        self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
+        let now = self.now();
+        let shared = self.shared.clone();
+        let committed = match self.rest.log(record) {
+            InLog::Synced => {
+                // Nothing can take it back: whoever waits is answered now, and who reads what
+                // was answered waits for the moment that the database needs.
+                let _database = shared.keep_readers_out();
+                self.answer(effects, done);
+                self.rest.end_logged(transaction, now)
+            }
+            not_synced => {
+                let ended = self.rest.end(transaction, now);
+                if ended.is_ok() {
+                    self.answer(effects, done);
+                }
+                match not_synced {
+                    InLog::Perhaps => ended.map_err(StoreError::in_doubt),
+                    InLog::Synced | InLog::Never => ended,
+                }
+            }
+        };
+        committed.inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
+    }
+
+    /// One transaction for all. Answers what the engine is to hear; on failure, gives back
+    /// who is to be told.
     fn try_group(
         &mut self,
         database: &Database,
         outcomes: &[Settle],
         commands: Vec<Command>,
-    ) -> Result<(Effects, Vec<Done>), (StoreError, Vec<Done>)> {
+    ) -> Result<Vec<Notice>, (StoreError, Vec<Done>)> {
         let mut effects = Effects::default();
         let mut done = Vec::with_capacity(commands.len());
         // Once a second the database is synced, and where there may soon be no room for that.
@@ -136,15 +181,17 @@ impl Writer {
                 hot.record
             };
             match record {
-                Some(record) => self.commit_logged(transaction, record, &effects),
+                Some(record) => self.commit_logged(transaction, record, &effects, &mut done),
                 None => {
-                    self.flush_some(&transaction)?;
-                    self.commit(transaction, &effects)
+                    self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
+                    self.commit(transaction, &effects)?;
+                    self.answer(&effects, &mut done);
+                    Ok(())
                 }
             }
         })();
         match attempt {
-            Ok(()) => Ok((effects, done)),
+            Ok(()) => Ok(effects.notices),
             Err(error) => {
                 commands.for_each(refuse);
                 Err((error, done))

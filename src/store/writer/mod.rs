@@ -1,6 +1,6 @@
 //! The one thread that writes. What waits together is committed together (group
-//! commit), and **everybody is answered after the commit returned**: a 2xx to a
-//! publisher is never said before its event is synced, in the log or in the database.
+//! commit), and **everybody is answered once that is synced**: in the log, which the
+//! database's memory follows before anybody reads, or in the database.
 //!
 //! Changes of what is configured are committed alone, so that a refused one leaves
 //! no trace and the registry is in step with the disk at every moment. Bulk work
@@ -43,7 +43,7 @@ use super::records::encode_stats;
 use super::tables::*;
 use crate::seal::Keyring;
 
-use super::wal::{Record, Wal};
+use super::wal::Wal;
 use super::work::{Kind, percent};
 use super::{Notice, OpenError, Room, Settle, Shared, StoreError, declare, open, passed_over, purge, schema};
 
@@ -313,25 +313,24 @@ impl Writer {
 
     /// What a commit leads to, once it has returned: counters, then notices.
     fn take_effect(&mut self, effects: Effects) {
-        let notices = self.count(effects);
-        self.tell(notices);
+        self.count(&effects);
+        self.tell(effects.notices);
     }
 
-    /// Counts what a commit did. Answers whom to tell of it.
-    fn count(&mut self, effects: Effects) -> Vec<Notice> {
+    /// Counts what is synced.
+    fn count(&mut self, effects: &Effects) {
         {
             let registry = self.shared.registry();
             let mut lanes = self.shared.lanes();
-            for (lane, change) in effects.stats {
-                if registry.lane(lane).is_none() {
+            for (lane, change) in &effects.stats {
+                if registry.lane(*lane).is_none() {
                     continue;
                 }
-                self.dirty.insert(lane);
-                change.apply(lanes.entry(lane).or_default());
+                self.dirty.insert(*lane);
+                change.apply(lanes.entry(*lane).or_default());
             }
         }
         self.shared.counts().apply(&effects.count);
-        effects.notices
     }
 
     fn tell(&self, notices: Vec<Notice>) {
@@ -446,11 +445,7 @@ impl Writer {
     }
 
     /// Writes counters whose turn it is along with whatever is committed: a part of them,
-    /// because somebody waits for that commit. They are not logged: who crashes counts anew.
-    fn flush_some(&mut self, transaction: &redb::WriteTransaction) -> Result<(), StoreError> {
-        self.flush(transaction, STATS_FLUSHED_AT_ONCE_MAX)
-    }
-
+    /// where somebody waits for that commit. They are not logged: who crashes counts anew.
     fn flush(&mut self, transaction: &redb::WriteTransaction, rows_max: usize) -> Result<(), StoreError> {
         if self.flushing.is_empty() {
             return Ok(());
@@ -471,23 +466,6 @@ impl Writer {
         self.shared.counts().write(&transaction, &effects.count, None)?;
         self.rest
             .end(transaction, self.shared.clock.now())
-            .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
-    }
-
-    /// The same for what is logged.
-    fn commit_logged(
-        &mut self,
-        transaction: redb::WriteTransaction,
-        mut record: Record,
-        effects: &Effects,
-    ) -> Result<(), StoreError> {
-        self.shared.counts().write(&transaction, &effects.count, Some(&mut record))?;
-        if record.is_empty() {
-            return Ok(());
-        }
-        self.flush_some(&transaction)?;
-        self.rest
-            .end_logged(transaction, record, self.shared.clock.now())
             .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
     }
 

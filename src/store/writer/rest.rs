@@ -40,6 +40,15 @@ pub(super) struct Rest {
     wal: Wal,
 }
 
+/// Whether the log has what a transaction changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InLog {
+    Synced,
+    Never,
+    /// A write failed, and may have reached the disk.
+    Perhaps,
+}
+
 impl Rest {
     /// Of a store that is just opened, which is written to.
     pub(super) fn after(now: Timestamp, wal: Wal) -> Rest {
@@ -77,26 +86,24 @@ impl Rest {
         Ok(())
     }
 
-    /// The same for an everyday transaction, whose changes are in `record`: the log is
-    /// synced and the database is not, and nobody reads of it before. Where that cannot be,
-    /// the database is synced.
-    pub(super) fn end_logged(
-        &mut self,
-        mut transaction: WriteTransaction,
-        record: Record,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    /// Writes what an everyday transaction changes to the log, synced, where that can be.
+    pub(super) fn log(&mut self, record: Record) -> InLog {
         // The disk says that the store is closed, and would after the next crash too.
         if self.is_marked || !self.wal.has_room(&record) {
-            return self.end(transaction, now);
+            return InLog::Never;
         }
+        match self.wal.append(record) {
+            Ok(()) => InLog::Synced,
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log cannot be written; the database is synced instead");
+                InLog::Perhaps
+            }
+        }
+    }
+
+    /// Commits a transaction that the log has: in memory alone.
+    pub(super) fn end_logged(&mut self, mut transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
         schema::set_synced(&mut transaction, false)?;
-        if let Err(error) = self.wal.append(record) {
-            tracing::warn!(%error, "the write-ahead log cannot be written; the database is synced instead");
-            schema::set_synced(&mut transaction, true)?;
-            // Whatever happens, it may be found in the log.
-            return self.end(transaction, now).map_err(StoreError::in_doubt);
-        }
         transaction.commit()?;
         self.wrote(now);
         Ok(())

@@ -178,7 +178,7 @@ fn counters_of_many_lanes_are_written_a_part_at_a_time() {
     }
     let transaction = schema::begin(&database).unwrap();
     writer.begin_flush();
-    writer.flush_some(&transaction).unwrap();
+    writer.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX).unwrap();
     transaction.commit().unwrap();
     assert_eq!(rows(), STATS_FLUSHED_AT_ONCE_MAX as u64);
     writer.housekeep(false);
