@@ -120,6 +120,9 @@ pub enum StoreError {
     /// A record is not what this program writes.
     #[error("a record {0}")]
     Record(&'static str),
+    /// The write-ahead log is not what was written.
+    #[error("a record of the write-ahead log is broken")]
+    Log,
     /// A record is encrypted under a key that is not configured.
     #[error(
         "it holds secrets that are encrypted under key {0}, which is not configured: name its file in \
@@ -159,7 +162,7 @@ impl StoreError {
     fn is_disk_full(&self) -> bool {
         match self {
             StoreError::Database(error) | StoreError::Commit(error) => is_disk_full(error),
-            StoreError::Record(_) | StoreError::UnknownKey(_) => false,
+            StoreError::Record(_) | StoreError::Log | StoreError::UnknownKey(_) => false,
         }
     }
 
@@ -176,7 +179,9 @@ impl StoreError {
         match self {
             StoreError::Commit(_) => WriteError::OutcomeUnknown,
             StoreError::Database(error) if is_disk_full(error) => WriteError::StorageFull,
-            StoreError::Database(_) | StoreError::Record(_) | StoreError::UnknownKey(_) => WriteError::Unavailable,
+            StoreError::Database(_) | StoreError::Record(_) | StoreError::Log | StoreError::UnknownKey(_) => {
+                WriteError::Unavailable
+            }
         }
     }
 }

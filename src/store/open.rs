@@ -14,7 +14,7 @@ use crate::limits::COMPACT_LIVE_PART;
 use super::count::Counts;
 use super::shared::Shared;
 use super::work::Kind;
-use super::{StoreError, schema};
+use super::{StoreError, schema, wal};
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ pub enum OpenError {
     /// Its bytes are not what was written.
     #[error("{0} is damaged: {1}; move it and its log away and `posthaste restore` a backup")]
     Damaged(PathBuf, String),
+    /// The bytes of its log are not.
+    #[error(
+        "{0} is damaged: a record in it is broken; the store is whole without it but for the second before the crash: \
+         move the log away to go on so"
+    )]
+    DamagedLog(PathBuf),
     /// The folder cannot be made.
     #[error("{0} cannot be created: {1}")]
     Folder(PathBuf, std::io::Error),
@@ -56,7 +62,7 @@ pub enum OpenError {
 impl OpenError {
     /// Whether starting again leads to the same, until somebody does something.
     pub fn needs_people(&self) -> bool {
-        matches!(self, OpenError::Damaged(..) | OpenError::Newer { .. })
+        matches!(self, OpenError::Damaged(..) | OpenError::DamagedLog(_) | OpenError::Newer { .. })
     }
 
     pub(super) fn of(file: &Path, error: DatabaseError) -> OpenError {
@@ -72,6 +78,7 @@ impl OpenError {
     /// The same, called damage where it is.
     fn judged(self, file: &Path) -> OpenError {
         let damage = match &self {
+            OpenError::Content(StoreError::Log) => return OpenError::DamagedLog(wal::path_of(file)),
             OpenError::Database(_, error)
             | OpenError::Content(StoreError::Database(error) | StoreError::Commit(error)) => damage(error),
             _ => None,

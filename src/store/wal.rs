@@ -277,13 +277,9 @@ fn records(bytes: &[u8], generation: u64) -> Result<Vec<&[u8]>, StoreError> {
     let is_later = |(of, index)| of == generation && index > records.len() as u64;
     let lies_behind = |at: &usize| record(bytes, *at, is_later).is_some();
     match (at..bytes.len()).step_by(BLOCK_BYTES).find(lies_behind) {
-        Some(_) => Err(damaged()),
+        Some(_) => Err(StoreError::Log),
         None => Ok(records),
     }
-}
-
-fn damaged() -> StoreError {
-    StoreError::Database(Box::new(redb::Error::Corrupted("a record of the write-ahead log is broken".to_owned())))
 }
 
 /// The changes of the record that begins there, if a whole one does whose generation and
@@ -316,7 +312,7 @@ fn apply(transaction: &WriteTransaction, mut changes: &[u8]) -> Result<(), Store
         };
     }
     while !changes.is_empty() {
-        let (table, key, value) = change(&mut changes).ok_or_else(damaged)?;
+        let (table, key, value) = change(&mut changes).ok_or(StoreError::Log)?;
         match table {
             table if table == Logged::Event as u8 => set!(event, fixed::<12>(key)?, value),
             table if table == Logged::Pending as u8 => set!(pending, fixed::<24>(key)?, value),
@@ -324,16 +320,16 @@ fn apply(transaction: &WriteTransaction, mut changes: &[u8]) -> Result<(), Store
             table if table == Logged::Attempt as u8 => set!(attempt, fixed::<20>(key)?, value),
             table if table == Logged::Idempotency as u8 => set!(idempotency, key, value),
             table if table == Logged::Count as u8 => {
-                set!(count, std::str::from_utf8(key).map_err(|_| damaged())?, value)
+                set!(count, std::str::from_utf8(key).map_err(|_| StoreError::Log)?, value)
             }
-            _ => return Err(damaged()),
+            _ => return Err(StoreError::Log),
         }
     }
     Ok(())
 }
 
 fn fixed<const N: usize>(key: &[u8]) -> Result<&[u8; N], StoreError> {
-    key.try_into().map_err(|_| damaged())
+    key.try_into().map_err(|_| StoreError::Log)
 }
 
 /// A change: table, key, value; none: the row goes.
@@ -478,7 +474,7 @@ mod tests {
         for at in (0..length).step_by(7) {
             let mut flipped = log.clone();
             flipped[at] ^= 1;
-            assert!(matches!(records(&flipped, 1), Err(StoreError::Database(_))), "{at}");
+            assert!(matches!(records(&flipped, 1), Err(StoreError::Log)), "{at}");
         }
         let mut flipped = log;
         flipped[second + 50] ^= 1;

@@ -476,7 +476,7 @@ fn a_flipped_byte_is_an_error_and_no_panic() {
         let mut files = files.clone();
         files.log[used[chance.random_range(0..used.len())]] ^= 1 << chance.random_range(0..8);
         match open_on(&quiet(files), &clock) {
-            Err(OpenError::Damaged(..)) => refused += 1,
+            Err(OpenError::DamagedLog(_)) => refused += 1,
             Err(error) => panic!("{error}"),
             Ok(store) => store.check(),
         }

@@ -181,6 +181,44 @@ fn counters_of_many_lanes_are_written_and_commits_still_logged() {
     assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Log))));
 }
 
+/// What the store of a daemon that is killed now leaves.
+fn copy_of(world: &World) -> tempfile::TempDir {
+    let file = world.options.path.join(FILE_NAME);
+    let copy = tempfile::tempdir().unwrap();
+    for file in [wal::path_of(&file), file] {
+        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+/// Where a record of the log was broken, it said that the database is damaged and a backup
+/// to be restored: a day lost for the sake of a second.
+#[tokio::test]
+async fn a_broken_log_is_named_and_the_store_goes_on_without_it() {
+    let world = World::new();
+    world.subscribe(settings()).await;
+    for _ in 0..3 {
+        world.publish(event("1")).await;
+    }
+    let copy = copy_of(&world);
+    let log = wal::path_of(&copy.path().join(FILE_NAME));
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let options = Options { path: copy.path().to_owned(), ..world.options.clone() };
+    let open = || Store::open(options.clone(), world.clock.clone(), [8; 32]);
+    let is_named = |error: OpenError| matches!(&error, OpenError::DamagedLog(it) if *it == log) && error.needs_people();
+    assert!(is_named(open().err().unwrap()));
+    assert!(is_named(offline::check(copy.path(), 1 << 20, &Keyring::default()).err().unwrap()));
+    assert!(std::fs::read(&log).unwrap() == bytes, "nothing was changed");
+    std::fs::remove_file(&log).unwrap();
+    let (store, writer, _notices) = open().unwrap();
+    assert_eq!(store.totals().events, 1, "that the database was synced with");
+    check(&store);
+    store.close();
+    assert!(writer.join());
+}
+
 /// Who checks or backs up the store of a daemon that was killed looks at all of it.
 #[tokio::test]
 async fn an_offline_check_and_backup_see_what_the_log_holds() {
@@ -189,11 +227,7 @@ async fn an_offline_check_and_backup_see_what_the_log_holds() {
     for _ in 0..3 {
         world.publish(event("1")).await;
     }
-    let file = world.options.path.join(FILE_NAME);
-    let copy = tempfile::tempdir().unwrap();
-    for file in [wal::path_of(&file), file] {
-        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
-    }
+    let copy = copy_of(&world);
     let mut backup = Vec::new();
     offline::back_up(copy.path(), 1 << 20, world.clock.now(), &mut backup).unwrap();
     let summary = backup::verify(&backup[..]).unwrap();
