@@ -12,6 +12,7 @@
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
 //! - `work.rs` long work that is under way, and how far it is.
+//! - `open.rs` opening, and what is checked then; `read_ahead.rs` so that this takes less long.
 //! - `space.rs` how much room the disk and the quota have, and the ballast.
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
@@ -34,6 +35,7 @@ mod purge;
 pub mod query;
 mod queue;
 mod read;
+mod read_ahead;
 mod records;
 mod recount;
 pub mod restore;

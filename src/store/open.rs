@@ -12,6 +12,7 @@ use redb::{Database, DatabaseError, ReadableDatabase};
 use crate::limits::COMPACT_LIVE_PART;
 
 use super::count::Counts;
+use super::read_ahead::ReadAhead;
 use super::shared::Shared;
 use super::work::Kind;
 use super::{StoreError, schema, wal};
@@ -158,6 +159,7 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     if is_ours && is_doubted && !was_checked {
         // How far that is it does not tell.
         shared.under_way.tell(Kind::Check, shared.clock.now(), None, None, None);
+        let _reading = ReadAhead::of(&shared.file);
         if !check_sums(&mut database)? {
             tracing::warn!("the store was damaged; it goes on from the commit before");
         }
@@ -176,7 +178,9 @@ fn checked(shared: &Shared) -> Result<Database, OpenError> {
         // Before the first of three parts, and after each.
         under_way.tell(Kind::Check, now, Some((check.progress() * 100.0).round() as u8), None, None);
     });
+    let reading = ReadAhead::of(&shared.file);
     let database = shared.create(&builder)?;
+    drop(reading);
     // And again, with all the memory that it may have. Were it not closed, that would
     // check it once more.
     database.close().map_err(|error| OpenError::of(&shared.file, error))?;
