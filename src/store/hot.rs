@@ -118,15 +118,15 @@ impl<'txn> Hot<'txn> {
         Ok(())
     }
 
-    fn put_attempt(&mut self, id: DeliveryId, attempt: &Attempt, next: Option<Timestamp>) -> Result<(), StoreError> {
+    /// Answers whether there was none of that number.
+    fn put_attempt(&mut self, id: DeliveryId, attempt: &Attempt, next: Option<Timestamp>) -> Result<bool, StoreError> {
         let value = encode_attempt(attempt, next)?;
         self.bytes.live += size(20, &value);
         let key = attempt_key(id, attempt.number);
-        if let Some(old) = self.attempt.insert(&key, value.as_slice())? {
-            self.bytes.live -= size(20, old.value());
-        }
+        let old_bytes = self.attempt.insert(&key, value.as_slice())?.map(|old| size(20, old.value()));
+        self.bytes.live -= old_bytes.unwrap_or(0);
         self.note(Logged::Attempt, &key, Some(&value));
-        Ok(())
+        Ok(old_bytes.is_none())
     }
 
     fn remove_attempt(&mut self, id: DeliveryId, number: u32) -> Result<(), StoreError> {
@@ -176,16 +176,16 @@ impl<'txn> Hot<'txn> {
         let moved = match *settlement {
             Settlement::Delivered => {
                 self.put_outcome(id, &ended(TerminalState::Delivered, None, Some(attempt.clone())))?;
-                return Ok(Some(Settled { next: None, weight_bytes }));
+                return Ok(Some(Settled { next: None, weight_bytes, is_new: true }));
             }
             Settlement::Failed => {
                 let code = match &attempt.outcome {
                     AttemptOutcome::Failure { code, .. } => Some(*code),
                     AttemptOutcome::Success { .. } => None,
                 };
-                self.put_attempt(id, attempt, None)?;
+                let is_new = self.put_attempt(id, attempt, None)?;
                 self.put_outcome(id, &ended(TerminalState::Failed, code, None))?;
-                return Ok(Some(Settled { next: None, weight_bytes }));
+                return Ok(Some(Settled { next: None, weight_bytes, is_new }));
             }
             Settlement::Retry(due) => {
                 Head { place: due, due, attempts: attempt.number, failures: head.failures + 1, ..*head }
@@ -193,9 +193,9 @@ impl<'txn> Hot<'txn> {
             Settlement::Stay(due) => Head { due, attempts: attempt.number, failures: head.failures + 1, ..*head },
             Settlement::Interrupted => Head { attempts: attempt.number, ..*head },
         };
-        self.put_attempt(id, attempt, Some(moved.place))?;
+        let is_new = self.put_attempt(id, attempt, Some(moved.place))?;
         self.put_pending(*lane, &moved, weight_bytes)?;
-        Ok(Some(Settled { next: Some(moved), weight_bytes }))
+        Ok(Some(Settled { next: Some(moved), weight_bytes, is_new }))
     }
 
     /// Ends a pending delivery without an attempt. Answers what its event weighs;
@@ -289,6 +289,8 @@ pub(super) struct Settled {
     pub(super) next: Option<Head>,
     /// What its event weighs.
     pub(super) weight_bytes: u32,
+    /// False: it was written before, by a commit that failed after that.
+    pub(super) is_new: bool,
 }
 
 /// Where a delivery stands, put together from the rows that speak of it.

@@ -498,7 +498,7 @@ impl Store {
         answer.await.map_err(|_| WriteError::OutcomeUnknown)
     }
 
-    /// Takes events, one result each in order, after all are committed and synced.
+    /// Takes events, one result each in order, after all are synced.
     pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<Result<Accepted, AcceptError>>, WriteError> {
         let bytes = events.iter().map(NewEvent::weight).sum();
         self.ask_with(bytes, true, |reply| Command::Accept { events, reply }).await?

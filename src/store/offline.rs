@@ -12,6 +12,7 @@ use crate::time::Timestamp;
 use super::backup::{self, WriteBackupError};
 use super::inspect::{Fault, Report, inspect};
 use super::open::{OpenError, builder, check_sums, guarded, refuse_newer};
+use super::read_ahead::ReadAhead;
 use super::wal::{self, Wal};
 use super::{FILE_NAME, StoreError, schema};
 
@@ -34,6 +35,7 @@ fn open(folder: &Path, cache_bytes: u64) -> Result<(PathBuf, Database), OpenErro
 /// Checks the sums of every page, and index and records against each other.
 pub fn check(folder: &Path, cache_bytes: u64, keyring: &Keyring) -> Result<Report, OpenError> {
     guarded(&folder.join(FILE_NAME), || {
+        let _reading = ReadAhead::of(&folder.join(FILE_NAME));
         let (file, mut database) = open(folder, cache_bytes)?;
         if schema::look(&database.begin_read().map_err(StoreError::from)?)?.version == 0 {
             return Err(OpenError::Damaged(file, "it holds no store".to_owned()));
@@ -51,6 +53,7 @@ pub fn check(folder: &Path, cache_bytes: u64, keyring: &Keyring) -> Result<Repor
 pub fn back_up(folder: &Path, cache_bytes: u64, now: Timestamp, mut output: impl Write) -> Result<(), BackUpError> {
     let file = folder.join(FILE_NAME);
     guarded(&file, || {
+        let _reading = ReadAhead::of(&file);
         let (_, database) = open(folder, cache_bytes)?;
         let transaction = database.begin_read().map_err(StoreError::from)?;
         let written =

@@ -77,7 +77,7 @@ impl OpenError {
     }
 
     /// The same, called damage where it is.
-    fn judged(self, file: &Path) -> OpenError {
+    pub(super) fn judged(self, file: &Path) -> OpenError {
         let damage = match &self {
             OpenError::Content(StoreError::Log) => return OpenError::DamagedLog(wal::path_of(file)),
             OpenError::Database(_, error)

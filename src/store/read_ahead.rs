@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 /// What is read at once.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// The part of the machine's memory that a file may take to be read ahead: what is not
+/// The part of the memory that a file may take to be read ahead: what is not
 /// there any more when it is asked for was read in vain.
 const MEMORY_SHARE: u64 = 2;
 
@@ -46,10 +46,19 @@ fn read(file: &Path, wanted: &Weak<()>) -> u64 {
     read_bytes
 }
 
+/// What the machine has, or this process's group may have of it.
 fn memory_bytes() -> u64 {
     let told = rustix::system::sysinfo();
     // From a `long` of the system's, which has 32 bits on some.
-    u64::try_from(u128::from(told.totalram) * u128::from(told.mem_unit)).unwrap_or(u64::MAX)
+    let machine_bytes = u64::try_from(u128::from(told.totalram) * u128::from(told.mem_unit)).unwrap_or(u64::MAX);
+    group_memory_bytes().map_or(machine_bytes, |bytes| bytes.min(machine_bytes))
+}
+
+/// systemd's `MemoryMax`, where there is one.
+fn group_memory_bytes() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -265,3 +265,19 @@ async fn the_store_opens_without_what_cannot_be_read() {
     assert_eq!(world.publish(event("2")).await.deliveries, 1);
     assert!(world.subscribe(settings()).await.number > good.number);
 }
+
+/// A commit that failed after the log had it was made again when the store was back, and an
+/// attempt of a lane that keeps its order counted twice.
+#[tokio::test]
+async fn an_outcome_that_is_written_again_counts_once() {
+    let mut world = World::new();
+    let lane = world.subscribe(settings()).await.number;
+    let id = world.publish(event("1")).await.id;
+    let later = world.clock.now() + HOUR;
+    for _ in 0..2 {
+        let next = world.settle(lane, Head::fresh(id), Settlement::Stay(later)).await;
+        assert_eq!(next.map(|head| (head.attempts, head.due)), Some((1, later)));
+    }
+    assert_eq!(world.store.stats(lane).attempts, 1);
+    check(&world.store);
+}

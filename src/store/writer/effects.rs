@@ -1,4 +1,4 @@
-//! What a commit leads to once it has returned: notices, and counters in memory.
+//! What a commit leads to: counters in memory once it is synced, notices once it has returned.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::store::Notice;
 use crate::store::count::CountsChange;
 use crate::time::Timestamp;
 
-/// What a group's commit leads to, once it has returned.
+/// What a group's commit leads to.
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) notices: Vec<Notice>,

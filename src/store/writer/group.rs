@@ -18,7 +18,7 @@ use crate::store::records::{OutcomeState, decode_event, decode_event_summary, de
 use crate::store::space::Room;
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
 use crate::store::wal::Record;
-use crate::store::{Notice, Settle, StoreError, passed_over};
+use crate::store::{Notice, Settle, StoreError, passed_over, schema};
 
 use super::effects::{Effects, StatsChange};
 use super::rest::InLog;
@@ -82,7 +82,7 @@ impl Writer {
     /// Commits what is noted in `record`: in the log, or in the database where that cannot be.
     fn commit_logged(
         &mut self,
-        transaction: WriteTransaction,
+        mut transaction: WriteTransaction,
         mut record: Record,
         effects: &Effects,
         done: &mut Vec<Done>,
@@ -93,28 +93,39 @@ impl Writer {
             return Ok(());
         }
         self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
-        let now = self.now();
         let shared = self.shared.clone();
+        schema::set_synced(&mut transaction, false)?;
         let committed = match self.rest.log(record) {
             InLog::Synced => {
                 // Nothing can take it back: whoever waits is answered now, and who reads what
                 // was answered waits for the moment that the database needs.
-                let _database = shared.keep_readers_out();
+                let mut database = shared.keep_readers_out();
                 self.answer(effects, done);
-                self.rest.end_logged(transaction, now)
-            }
-            not_synced => {
-                let ended = self.rest.end(transaction, now);
-                if ended.is_ok() {
-                    self.answer(effects, done);
+                let ended = self.rest.end_logged(transaction, self.shared.clock.now());
+                if ended.is_err() {
+                    // Nobody reads what lacks it.
+                    *database = None;
                 }
-                match not_synced {
-                    InLog::Perhaps => ended.map_err(StoreError::in_doubt),
-                    InLog::Synced | InLog::Never => ended,
-                }
+                ended
             }
+            InLog::Never => self.sync_and_answer(transaction, effects, done),
+            // Whatever happens, it may be found in the log.
+            InLog::Perhaps => self.sync_and_answer(transaction, effects, done).map_err(StoreError::in_doubt),
         };
         committed.inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
+    }
+
+    /// Commits what the log does not have.
+    fn sync_and_answer(
+        &mut self,
+        mut transaction: WriteTransaction,
+        effects: &Effects,
+        done: &mut Vec<Done>,
+    ) -> Result<(), StoreError> {
+        schema::set_synced(&mut transaction, true)?;
+        self.rest.end(transaction, self.shared.clock.now())?;
+        self.answer(effects, done);
+        Ok(())
     }
 
     /// One transaction for all. Answers what the engine is to hear; on failure, gives back
@@ -205,12 +216,12 @@ impl Writer {
         let settled = passed_over(hot.settle(settle, now), event.delivery(lane))?.flatten();
         let next = settled.as_ref().and_then(|settled| settled.next);
         effects.notices.push(Notice::Settled { lane, event, next });
-        let Some(Settled { weight_bytes, .. }) = settled else { return Ok(()) };
+        let Some(Settled { weight_bytes, is_new, .. }) = settled else { return Ok(()) };
         let failed = match &settle.attempt.outcome {
             AttemptOutcome::Failure { code, .. } => Some((settle.attempt.started_at, *code)),
             AttemptOutcome::Success { .. } => None,
         };
-        if settle.settlement != Settlement::Interrupted {
+        if is_new && settle.settlement != Settlement::Interrupted {
             let consecutive_failures = settle.consecutive_failures;
             effects.stats.push((lane, StatsChange::Attempted { failed, at: now, consecutive_failures }));
         }

@@ -594,6 +594,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                let error = error.judged(&self.shared.file);
                 tracing::error!(%error, "the store cannot be opened; trying again");
                 if error.is_disk_full() {
                     self.is_out_of_space();

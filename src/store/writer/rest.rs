@@ -41,7 +41,6 @@ pub(super) struct Rest {
 }
 
 /// Whether the log has what a transaction changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InLog {
     Synced,
     Never,
@@ -101,9 +100,8 @@ impl Rest {
         }
     }
 
-    /// Commits a transaction that the log has: in memory alone.
-    pub(super) fn end_logged(&mut self, mut transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
-        schema::set_synced(&mut transaction, false)?;
+    /// Commits a transaction that the log has, and that is made in memory alone.
+    pub(super) fn end_logged(&mut self, transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
         transaction.commit()?;
         self.wrote(now);
         Ok(())
