@@ -51,14 +51,15 @@ fn memory_bytes() -> u64 {
     let told = rustix::system::sysinfo();
     // From a `long` of the system's, which has 32 bits on some.
     let machine_bytes = u64::try_from(u128::from(told.totalram) * u128::from(told.mem_unit)).unwrap_or(u64::MAX);
-    group_memory_bytes().map_or(machine_bytes, |bytes| bytes.min(machine_bytes))
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    group_memory_bytes(&groups, Path::new("/sys/fs/cgroup")).map_or(machine_bytes, |bytes| bytes.min(machine_bytes))
 }
 
-/// systemd's `MemoryMax`, where there is one.
-fn group_memory_bytes() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok()?.trim().parse().ok()
+/// systemd's `MemoryMax`, where there is one. `groups` says which group is ours (cgroups(7)),
+/// and `root` is where the system shows them.
+fn group_memory_bytes(groups: &str, root: &Path) -> Option<u64> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    std::fs::read_to_string(root.join(group).join("memory.max")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -76,6 +77,22 @@ mod tests {
         assert_eq!(read(&folder.path().join("none"), &watched), 0);
         drop(wanted);
         assert_eq!(read(&path, &watched), 0, "the check is over");
+    }
+
+    #[test]
+    fn a_service_has_what_its_group_may_have() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("system.slice/posthaste.service");
+        std::fs::create_dir_all(&group).unwrap();
+        let ours = "1:name=systemd:/\n0::/system.slice/posthaste.service\n";
+        let limited_to = |text: &str| {
+            std::fs::write(group.join("memory.max"), text).unwrap();
+            group_memory_bytes(ours, root.path())
+        };
+        assert_eq!(limited_to("67108864\n"), Some(64 << 20));
+        assert_eq!(limited_to("max\n"), None);
+        assert_eq!(group_memory_bytes("0::/\n", root.path()), None, "the root has no limit");
+        assert_eq!(group_memory_bytes("9:memory:/\n", root.path()), None, "the system counts otherwise");
     }
 
     /// Nothing is allocated for it: the file has a length and no blocks.
