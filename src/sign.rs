@@ -33,6 +33,9 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// `v1,` and 32 bytes in base64.
+const SIGNATURE_CHARS: usize = 3 + 44;
+
 /// What every Standard Webhooks secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
 
@@ -62,7 +65,10 @@ impl StandardKey {
     pub fn sign(&self, id: &str, seconds: u64, body: &[u8]) -> String {
         let seconds = seconds.to_string();
         let mac = hmac_sha256(&self.0, &[id.as_bytes(), b".", seconds.as_bytes(), b".", body]);
-        format!("v1,{}", STANDARD.encode(mac))
+        let mut signature = String::with_capacity(SIGNATURE_CHARS);
+        signature.push_str("v1,");
+        STANDARD.encode_string(mac, &mut signature);
+        signature
     }
 }
 

@@ -90,11 +90,16 @@ fn is_host_allowed(host: &str, local: SocketAddr, hosts: &[String]) -> bool {
         Some(port) => port.parse() == Ok(local.port()),
         None => matches!(local.port(), 80 | 443),
     };
-    let address = match local.ip().to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    };
-    is_port_ours && (["localhost", "127.0.0.1", "[::1]"].contains(&name) || name == address)
+    is_port_ours
+        && (["localhost", "127.0.0.1", "[::1]"].contains(&name) || address(name) == Some(local.ip().to_canonical()))
+}
+
+/// The address that `name` is: v6 in brackets.
+fn address(name: &str) -> Option<IpAddr> {
+    match name.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
+        None => name.parse().ok().map(IpAddr::V4),
+    }
 }
 
 /// `name:port` or `[v6]:port` in two; a port that is missing is none.

@@ -1,6 +1,8 @@
 //! Finds what a method and a path stand for. Patterns are literal segments and
 //! `{name}`, which takes one segment, percent-decoded.
 
+use std::collections::HashMap;
+
 use percent_encoding::percent_decode_str;
 
 use super::Method;
@@ -23,6 +25,9 @@ struct Path<T> {
 /// name that stands at the same place.
 pub struct Router<T> {
     paths: Vec<Path<T>>,
+    /// Where those are that have no names: most requests publish, and need not be compared
+    /// with every pattern.
+    literal: HashMap<String, usize>,
 }
 
 impl<T> Router<T> {
@@ -38,17 +43,23 @@ impl<T> Router<T> {
             }
         }
         paths.sort_by_key(|path| path.segments.iter().map(Option::is_none).collect::<Vec<bool>>());
-        Router { paths }
+        let literal = paths.iter().enumerate().filter_map(|(index, path)| {
+            let segments: Option<Vec<&str>> = path.segments.iter().copied().collect();
+            Some((format!("/{}", segments?.join("/")), index))
+        });
+        Router { literal: literal.collect(), paths }
     }
 
     /// What `method` on `path` stands for, and what stands in the place of its
     /// `{names}`. HEAD is answered where GET is.
     pub fn find(&self, method: &Method, path: &str) -> Result<(&T, Vec<String>), Miss> {
-        let (path, values) = self
-            .paths
-            .iter()
-            .find_map(|candidate| Some((candidate, captures(&candidate.segments, path)?)))
-            .ok_or(Miss::NotFound)?;
+        let (path, values) = match self.literal.get(path) {
+            Some(index) => (&self.paths[*index], Vec::new()),
+            None => {
+                let mut matching = self.paths.iter().filter_map(|it| Some((it, captures(&it.segments, path)?)));
+                matching.next().ok_or(Miss::NotFound)?
+            }
+        };
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         match path.methods.iter().find(|(known, _)| known == wanted) {
             Some((_, target)) => Ok((target, values)),
