@@ -56,7 +56,8 @@ pub struct StoreGone;
 /// See the file's beginning.
 pub struct Engine {
     store: Store,
-    performer: Performer,
+    /// Shared as one: every attempt holds on to it.
+    performer: Arc<Performer>,
     config: Live,
     clock: Clock,
     clock_set: Arc<Notify>,
@@ -122,7 +123,7 @@ impl Engine {
         let capacity = Capacity { concurrency_total: config.current().delivery.concurrency_total };
         Engine {
             store,
-            performer,
+            performer: Arc::new(performer),
             config,
             clock,
             clock_set,
@@ -501,7 +502,7 @@ async fn beside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) ->
 }
 
 /// Makes one attempt, with the subscription as it stands when it starts.
-async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, known: Option<Arc<Event>>) -> Work {
+async fn attempt(store: Store, performer: Arc<Performer>, lane: Lane, head: Head, known: Option<Arc<Event>>) -> Work {
     let event = match known {
         Some(event) => Some(event),
         None => {
@@ -520,7 +521,7 @@ async fn attempt(store: Store, performer: Performer, lane: Lane, head: Head, kno
     let number = head.attempts + 1;
     let (performed, is_operational) = match event {
         Some(event) => {
-            let performed = performer.perform(&subscription, &event, head.event.delivery(lane), number).await;
+            let performed = Box::pin(performer.perform(&subscription, &event, head.event.delivery(lane), number)).await;
             (performed, event.event_type.starts_with(OPERATIONAL_PREFIX))
         }
         None => (performer.unread(number), false),
