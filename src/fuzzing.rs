@@ -122,6 +122,15 @@ pub fn retry_after(bytes: &[u8]) {
     }
 }
 
+/// A receiver's answer behind a byte that says in how large pieces it comes: it is the same
+/// answer in whatever pieces.
+pub fn answers(bytes: &[u8]) {
+    let Some((piece_bytes, answer)) = bytes.split_first() else { return };
+    let whole = deliver::read_answer(std::iter::once(answer));
+    let in_pieces = deliver::read_answer(answer.chunks(usize::from(*piece_bytes).max(1)));
+    assert_eq!(in_pieces, whole);
+}
+
 /// A stored record, of whichever kind.
 pub fn records(bytes: &[u8]) {
     store::fuzzing::read_records(bytes);
@@ -294,6 +303,7 @@ mod tests {
         run("templates", 1000, &templates);
         run("url_policy", 1000, &url_policy);
         run("retry_after", 1000, &retry_after);
+        run("answers", 1000, &answers);
         run("records", 1000, &records);
     }
 
@@ -328,6 +338,7 @@ mod tests {
             run_from(seed, "templates", 5000, &templates);
             run_from(seed, "url_policy", 5000, &url_policy);
             run_from(seed, "retry_after", 5000, &retry_after);
+            run_from(seed, "answers", 5000, &answers);
             run_from(seed, "records", 5000, &records);
             run_from(seed, "bodies", 1000, &|bytes| _ = api.bodies(bytes));
             run_from(seed, "queries", 1000, &|bytes| _ = api.queries(bytes));

@@ -13,8 +13,8 @@
 //! | [`attempt`] | one attempt from end to end: render, sign, send, judge |
 //! | [`metrics`], [`log`] | what is counted and said |
 //! | [`store`] | what is configured, events, the queue, outcomes. **Alone names redb** |
-//! | [`deliver`] | resolve, vet, dial, TLS, pool, send. **With `http` and `cli` alone names hyper** |
-//! | [`http`] | server plumbing that knows no word of the domain |
+//! | [`deliver`] | resolve, vet, dial, TLS, pool, send |
+//! | [`http`] | server plumbing that knows no word of the domain. **With `cli` alone names hyper** |
 //! | [`config`] | file and environment. **Alone reads the environment** |
 //! | [`auth`] | who calls, and what they may |
 //! | [`sched`] | which delivery is attempted when: values in, actions out |

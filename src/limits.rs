@@ -124,6 +124,10 @@ pub const RESPONSE_KEPT_EARLIER_BYTES_MAX: usize = 1024;
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Headers of a receiver's answer.
 pub const RESPONSE_HEADERS_MAX: usize = 100;
+/// What a receiver's answer in chunks may have around its data: sizes, extensions, trailers.
+pub const CHUNK_FRAMING_BYTES_MAX: usize = 64 * 1024;
+/// A request's body up to which it is written in one piece with the head.
+pub const COPIED_BODY_BYTES_MAX: usize = 16 * 1024;
 /// An attempt's `detail`.
 pub const DETAIL_CHARS_MAX: usize = 300;
 

@@ -48,13 +48,12 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with whole seconds: `2023-09-14T20:23:30Z`.
     pub fn to_rfc3339_seconds(self) -> String {
-        self.show(0)
+        format!("{:.0}", self.calendar())
     }
 
-    fn show(self, precision: u8) -> String {
+    fn calendar(self) -> jiff::Timestamp {
         let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
-        let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-        format!("{time:.*}", usize::from(precision))
+        jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
     }
 }
 
@@ -78,7 +77,7 @@ impl std::ops::Sub<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show(3))
+        write!(f, "{:.3}", self.calendar())
     }
 }
 

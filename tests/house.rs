@@ -55,7 +55,7 @@ fn only_the_store_names_redb() {
 
 #[test]
 fn only_those_who_speak_http_name_hyper() {
-    check_only("hyper", &["http/", "deliver/", "cli/"]);
+    check_only("hyper", &["http/", "cli/"]);
     check_only("tokio_rustls", &["http/", "deliver/", "cli/"]);
 }
 

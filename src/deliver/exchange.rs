@@ -5,43 +5,48 @@
 //! answered: a body that hangs, breaks or never ends changes nothing, because
 //! sending again would only give the receiver a duplicate.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
-use super::pool::{Connection, Endpoint, Sent};
+use super::connection::{Broken, Connection, Ended, Unwritten};
+use super::http1::{AnswerHead, Body, Malformed, RequestHead};
+use super::pool::Endpoint;
 use super::{Client, Failure, Rules, dial, later, tls};
-use crate::model::{FailureCode, Target, TlsSettings};
+use crate::limits::COPIED_BODY_BYTES_MAX;
+use crate::model::{FailureCode, Header, Method, Target, TlsSettings};
 
 /// Framing and the connection are ours, whatever a subscription's headers say:
 /// two opinions about where a request ends are two requests.
-static OWN_HEADERS: [HeaderName; 9] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+const OWN_HEADERS: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+    "proxy-connection",
 ];
+
+/// What a head takes beside its path and the headers that are given, roughly.
+const FRAMING_BYTES: usize = 256;
 
 /// What is to be sent, and under which rules.
 pub(super) struct Outbound<'a> {
     pub(super) method: Method,
     pub(super) target: &'a Target,
-    /// All but framing and `host`; moved into the request.
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    /// All but framing and `host`.
+    pub(super) headers: &'a [Header],
+    /// In place of any `authorization` among them.
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) body: &'a [u8],
     pub(super) organization: &'a str,
     pub(super) tls: &'a TlsSettings,
     /// When the whole exchange must have ended.
@@ -62,7 +67,8 @@ pub(super) struct Reading {
 /// An answer.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    /// The `Retry-After` header, unread.
+    pub(super) retry_after: Option<String>,
     /// The beginning of the body.
     pub(super) body: Bytes,
     /// Whether that is all of it.
@@ -71,50 +77,54 @@ pub(super) struct Reply {
 
 impl Client {
     /// Sends `outbound` once, and reads what comes back.
-    pub(super) async fn exchange(&self, mut outbound: Outbound<'_>) -> Result<Reply, Failure> {
+    pub(super) async fn exchange(&self, outbound: Outbound<'_>) -> Result<Reply, Failure> {
         let rules = self.rules();
         let endpoint = endpoint(&outbound, &rules)?;
-        let message = message(&mut outbound, &rules);
+        let message = Message::new(&outbound, &rules)?;
+        let mut request = Unwritten::new(&message.head, message.body);
         let (deadline, reading) = (outbound.deadline, &outbound.reading);
-        let answering = self.answer(&outbound, &endpoint, message, &rules);
-        let (mut connection, response) =
+        let answering = self.answer(&outbound, &endpoint, &mut request, &rules);
+        let (mut connection, head) =
             timeout_at(deadline, answering).await.unwrap_or_else(|_| Err(Failure::timeout()))?;
 
-        let (head, mut incoming) = response.into_parts();
+        let AnswerHead { status, retry_after, mut body, is_kept } = head;
         let body_deadline = later(Instant::now(), reading.wait).min(deadline);
-        let (mut kept, mut is_whole) = (BytesMut::new(), false);
-        let to_the_end = async {
-            is_whole = read(&mut connection, &mut incoming, reading, &mut kept).await;
-            is_whole && connection.is_reusable().await
-        };
-        if timeout_at(body_deadline, to_the_end).await.unwrap_or(false) {
+        let mut kept = BytesMut::new();
+        let to_the_end = read(&mut connection, &mut body, &mut request, reading, &mut kept);
+        let is_whole = timeout_at(body_deadline, to_the_end).await.unwrap_or(false);
+        // Who takes the request before all of it has come is to get the rest.
+        if status.is_success() && !request.is_written() {
+            let _ = timeout_at(deadline, connection.finish(&mut request)).await;
+        }
+        if is_whole && is_kept && request.is_written() && connection.rest() {
             self.0.pool.give(endpoint, connection, rules.options.keep_alive);
         }
-        Ok(Reply { status: head.status, headers: head.headers, body: kept.freeze(), is_whole })
+        Ok(Reply { status, retry_after, body: kept.freeze(), is_whole })
     }
 
-    /// The head of the answer to `message`, and the connection its body comes on.
+    /// The head of the answer to `request`, and the connection its body comes on.
     async fn answer(
         &self,
         outbound: &Outbound<'_>,
         endpoint: &Endpoint,
-        mut message: Request<Full<Bytes>>,
+        request: &mut Unwritten<'_>,
         rules: &Rules,
-    ) -> Result<(Connection, http::Response<Incoming>), Failure> {
+    ) -> Result<(Connection, AnswerHead), Failure> {
         let admits = |address: SocketAddr| dial::may_be_dialled(address, outbound.organization, &rules.policy);
-        while let Some(mut connection) = self.0.pool.take(endpoint, admits) {
-            match connection.send(message).await {
-                Sent::Answered(response) => return Ok((connection, response)),
-                Sent::Unsent(unsent, _) => message = unsent,
-                Sent::Failed(error) => return Err(explain(&error)),
+        loop {
+            let waiting = self.0.pool.take(endpoint, admits);
+            let is_new = waiting.is_none();
+            let mut connection = match waiting {
+                Some(connection) => connection,
+                // Boxed, because it is rare and large: every attempt would carry its size.
+                None => Box::pin(self.connect(outbound, endpoint, rules)).await?,
+            };
+            match connection.ask(request).await {
+                Ok(head) => return Ok((connection, head)),
+                // Nothing was written: the next one may still be open.
+                Err(Broken::Unsent(_)) if !is_new => {}
+                Err(Broken::Unsent(ended) | Broken::Sent(ended)) => return Err(explain(&ended)),
             }
-        }
-        // Boxed, because it is rare and large: every attempt would carry its size.
-        let mut connection = Box::pin(self.connect(outbound, endpoint, rules)).await?;
-        match connection.send(message).await {
-            Sent::Answered(response) => Ok((connection, response)),
-            Sent::Unsent(_, error) => Err(explain(&connection.why(error).await)),
-            Sent::Failed(error) => Err(explain(&error)),
         }
     }
 
@@ -127,30 +137,37 @@ impl Client {
     ) -> Result<Connection, Failure> {
         let host = host(&outbound.target.url)?;
         let (stream, address) = self.0.dialer.dial(host.clone(), endpoint.port, outbound.organization, rules).await?;
-        let started = if endpoint.tls.is_some() {
-            let stream = self.0.tls.handshake(stream, host, endpoint.port, outbound.tls).await?;
-            Connection::start(stream, address).await
-        } else {
-            Connection::start(stream, address).await
-        };
-        started.map_err(|error| explain(&error))
+        if endpoint.tls.is_none() {
+            return Ok(Connection::new(stream, address));
+        }
+        let stream = self.0.tls.handshake(stream, host, endpoint.port, outbound.tls).await?;
+        Ok(Connection::new(stream, address))
     }
 }
 
-/// Reads `incoming` to its end (`true`), or as far as it is of interest.
-async fn read(connection: &mut Connection, incoming: &mut Incoming, reading: &Reading, kept: &mut BytesMut) -> bool {
+/// Reads `body` to its end (`true`), or as far as it is of interest.
+async fn read(
+    connection: &mut Connection,
+    body: &mut Body,
+    request: &mut Unwritten<'_>,
+    reading: &Reading,
+    kept: &mut BytesMut,
+) -> bool {
     let mut read_bytes = 0;
-    while let Some(frame) = connection.frame(incoming).await {
-        let Ok(frame) = frame else { return false };
-        let Some(data) = frame.data_ref() else { continue };
-        read_bytes += data.len();
-        let wanted = data.len().min(reading.kept_bytes_max - kept.len());
-        kept.extend_from_slice(&data[..wanted]);
-        if read_bytes > reading.read_bytes_max {
-            return false;
+    loop {
+        let keep = |data: &[u8]| {
+            read_bytes += data.len();
+            let wanted = data.len().min(reading.kept_bytes_max - kept.len());
+            kept.extend_from_slice(&data[..wanted]);
+        };
+        let is_at_end = connection.body(body, request, keep).await;
+        match is_at_end {
+            _ if read_bytes > reading.read_bytes_max => return false,
+            Some(true) => return true,
+            Some(false) => {}
+            None => return false,
         }
     }
-    true
 }
 
 fn host(url: &Url) -> Result<Host<&str>, Failure> {
@@ -168,57 +185,68 @@ fn endpoint(outbound: &Outbound<'_>, rules: &Rules) -> Result<Endpoint, Failure>
 }
 
 /// The request as it goes out: origin form, exact length, our own framing.
-fn message(outbound: &mut Outbound<'_>, rules: &Rules) -> Request<Full<Bytes>> {
-    let mut headers = std::mem::take(&mut outbound.headers);
-    for name in &OWN_HEADERS {
-        headers.remove(name);
-    }
-    headers.insert(header::HOST, outbound.target.authority.clone());
-    if let (false, Some(user_agent)) = (headers.contains_key(header::USER_AGENT), &rules.user_agent) {
-        headers.insert(header::USER_AGENT, user_agent.clone());
-    }
-    // RFC 9110, section 8.6: without content, the methods that usually have some say so.
-    let expects_content = !matches!(outbound.method, Method::GET | Method::DELETE);
-    if !outbound.body.is_empty() || expects_content {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(outbound.body.len()));
-    }
-    let mut message = Request::new(Full::new(std::mem::take(&mut outbound.body)));
-    *message.method_mut() = outbound.method.clone();
-    *message.uri_mut() = outbound.target.path.clone();
-    *message.headers_mut() = headers;
-    message
+struct Message<'a> {
+    /// The head, and behind it a body that is small enough.
+    head: Vec<u8>,
+    /// A body that is not.
+    body: &'a [u8],
 }
 
-/// Why no answer came. What hyper passes on from below counts more than its own
-/// word for it: a refused client certificate, for one, arrives as a broken
-/// connection.
-fn explain(error: &hyper::Error) -> Failure {
-    let mut innermost = error;
-    let mut io = None;
-    let mut source = error.source();
-    while let Some(current) = source {
-        innermost = current.downcast_ref().unwrap_or(innermost);
-        io = current.downcast_ref::<std::io::Error>().or(io);
-        source = current.source();
+impl<'a> Message<'a> {
+    fn new(outbound: &Outbound<'a>, rules: &Rules) -> Result<Message<'a>, Failure> {
+        let Outbound { method, target, headers, body, .. } = outbound;
+        let unsendable = |name: &str| Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
+        let is_one_of = |name: &str, names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let (copied, apart) = if body.len() <= COPIED_BODY_BYTES_MAX { (*body, &[][..]) } else { (&[][..], *body) };
+
+        let root = PathAndQuery::from_static("/");
+        let path = target.path.path_and_query().unwrap_or(&root);
+        let headers_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut head =
+            RequestHead::new(*method, path, path.as_str().len() + headers_bytes + FRAMING_BYTES + copied.len());
+        let mut add = |name: &str, value: &[u8]| head.add(name, value).map_err(|_| unsendable(name));
+        add("host", target.authority.as_bytes())?;
+        for (name, value) in *headers {
+            let is_replaced = outbound.authorization.is_some() && is_one_of(name, &["authorization"]);
+            if !is_replaced && !is_one_of(name, &OWN_HEADERS) {
+                add(name, value.as_bytes())?;
+            }
+        }
+        if let Some(authorization) = &outbound.authorization {
+            add("authorization", authorization.as_bytes())?;
+        }
+        if let Some(user_agent) = &rules.user_agent
+            && !headers.iter().any(|(name, _)| is_one_of(name, &["user-agent"]))
+        {
+            add("user-agent", user_agent.as_bytes())?;
+        }
+        // RFC 9110, section 8.6: without content, the methods that usually have some say so.
+        let expects_content = !matches!(method, Method::Get | Method::Delete);
+        if !body.is_empty() || expects_content {
+            add("content-length", body.len().to_string().as_bytes())?;
+        }
+        let mut head = head.end();
+        head.extend_from_slice(copied);
+        Ok(Message { head, body: apart })
     }
-    if let Some(error) = tls::find(error) {
-        return Failure::new(FailureCode::Tls, tls::explain(error));
+}
+
+/// Why no answer came. What TLS says counts more than what it led to: a refused client
+/// certificate, for one, arrives as a broken connection.
+fn explain(ended: &Ended) -> Failure {
+    match ended {
+        Ended::Closed => Failure::new(FailureCode::Closed, "the connection closed before an answer"),
+        Ended::Io(error) => match tls::find(error) {
+            Some(error) => Failure::new(FailureCode::Tls, tls::explain(error)),
+            None => {
+                let detail = format!("the connection broke before an answer: {}", error.kind());
+                Failure::new(FailureCode::Closed, detail)
+            }
+        },
+        Ended::Unasked => Failure::new(FailureCode::InvalidResponse, "the receiver spoke before it was asked"),
+        Ended::Malformed(Malformed::TooLarge) => {
+            Failure::new(FailureCode::ResponseTooLarge, Malformed::TooLarge.to_string())
+        }
+        Ended::Malformed(malformed) => Failure::new(FailureCode::InvalidResponse, malformed.to_string()),
     }
-    if let Some(error) = io {
-        return Failure::new(FailureCode::Closed, format!("the connection broke before an answer: {}", error.kind()));
-    }
-    if innermost.is_parse_too_large() {
-        return Failure::new(FailureCode::ResponseTooLarge, "the head of the answer is over its limits");
-    }
-    if innermost.is_parse() {
-        return Failure::new(FailureCode::InvalidResponse, format!("the answer is not HTTP/1.1: {innermost}"));
-    }
-    if innermost.is_incomplete_message() || innermost.is_canceled() || innermost.is_closed() {
-        return Failure::new(FailureCode::Closed, "the connection closed before an answer");
-    }
-    if innermost.is_user() {
-        return Failure::new(FailureCode::Internal, format!("the request was not sent: {innermost}"));
-    }
-    // What hyper has no question for: bytes that came before anything was asked.
-    Failure::new(FailureCode::InvalidResponse, format!("the answer is not HTTP/1.1: {innermost}"))
 }

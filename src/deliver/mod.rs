@@ -5,7 +5,8 @@
 //!   `tunnel` of a proxy where one is configured;
 //! - `tls` checks who answers, `certificates` keeps until when they may, `pool` keeps
 //!   connections;
-//! - `exchange` sends one request and reads its answer, `oauth2` fetches tokens.
+//! - `exchange` sends one request and reads its answer, over a `connection` that speaks
+//!   `http1`; `oauth2` fetches tokens.
 //!
 //! **No redirect is followed, no cookie kept, nothing sent twice**, but for one
 //! case: a receiver that answers 401 to a token from the cache gets the request
@@ -14,8 +15,10 @@
 mod address;
 mod cache;
 mod certificates;
+mod connection;
 mod dial;
 mod exchange;
+mod http1;
 mod oauth2;
 mod pool;
 #[cfg(test)]
@@ -32,8 +35,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
@@ -41,7 +43,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, AllowedNetwork, Proxy, environment};
 use crate::id::Lane;
 use crate::limits::{DETAIL_CHARS_MAX, RESPONSE_BODY_WAIT, RESPONSE_KEPT_BYTES_MAX};
-use crate::model::{self, Authentication, FailureCode, Name, Outgoing, TlsSettings};
+use crate::model::{Authentication, FailureCode, Name, Outgoing, TlsSettings};
 use crate::secret;
 use crate::time::Timestamp;
 
@@ -255,8 +257,7 @@ impl Client {
         Exchange { duration: started.elapsed(), result: result.map(answer) }
     }
 
-    async fn attempt(&self, mut call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
-        let headers = headers(std::mem::take(&mut call.request.headers))?;
+    async fn attempt(&self, call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
         let authorization = match call.authentication {
             Authentication::None => None,
             Authentication::Basic { user, password } => Some(oauth2::basic(user, password.expose())?),
@@ -265,10 +266,10 @@ impl Client {
                 let (scope, audience) = (scope.as_deref(), audience.as_deref());
                 let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
                 // Boxed as connecting is: most attempts need no token.
-                return Box::pin(self.attempt_with_token(&call, headers, &credentials, deadline)).await;
+                return Box::pin(self.attempt_with_token(&call, &credentials, deadline)).await;
             }
         };
-        let reply = self.exchange(outbound(&call, headers, authorization, deadline)).await?;
+        let reply = self.exchange(outbound(&call, authorization, deadline)).await?;
         Ok(match call.authentication {
             Authentication::Basic { user, password } => {
                 let sent = Zeroizing::new(oauth2::basic_credentials(user, password.expose()));
@@ -285,7 +286,6 @@ impl Client {
     async fn attempt_with_token(
         &self,
         call: &Call<'_>,
-        headers: HeaderMap,
         credentials: &Credentials<'_>,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
@@ -294,7 +294,7 @@ impl Client {
         loop {
             let held = self.token(credentials, errand).await?;
             let authorization = Some(oauth2::bearer(&held.token)?);
-            let reply = self.exchange(outbound(call, headers.clone(), authorization, deadline)).await?;
+            let reply = self.exchange(outbound(call, authorization, deadline)).await?;
             let reply = unrepeated(reply, &[held.token.expose()]);
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Ok(reply);
@@ -312,6 +312,13 @@ impl Client {
     }
 }
 
+/// For the fuzz targets: an answer's status and body, whether that came to its end and whether
+/// its connection is kept, read from these pieces.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_answer<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<(u16, Vec<u8>, bool, bool)> {
+    http1::read(pieces)
+}
+
 /// For the fuzz targets: the address that the host of `url` is, where it may be dialled
 /// though nothing was opened, or the name that is to be looked up.
 #[cfg(any(test, fuzzing))]
@@ -322,42 +329,13 @@ pub(crate) fn dialled(url: &url::Url) -> Option<Result<SocketAddr, &str>> {
     }
 }
 
-/// Headers that are added to what a format and a subscription ask for: authentication,
-/// framing, `host` and `user-agent`.
-const ADDED_HEADERS: usize = 4;
-
-/// Headers as hyper wants them. Values are bytes: UTF-8 goes out as it is.
-fn headers(pairs: Vec<(String, String)>) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::with_capacity(pairs.len() + ADDED_HEADERS);
-    for (name, value) in pairs {
-        let unsendable = || Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable())?;
-        let value = HeaderValue::try_from(value).map_err(|_| unsendable())?;
-        headers.try_append(header, value).map_err(|_| unsendable())?;
-    }
-    Ok(headers)
-}
-
-fn outbound<'a>(
-    call: &'a Call<'a>,
-    mut headers: HeaderMap,
-    authorization: Option<HeaderValue>,
-    deadline: Instant,
-) -> Outbound<'a> {
-    if let Some(authorization) = authorization {
-        headers.insert(header::AUTHORIZATION, authorization);
-    }
+fn outbound<'a>(call: &'a Call<'a>, authorization: Option<HeaderValue>, deadline: Instant) -> Outbound<'a> {
     Outbound {
-        method: match call.request.method {
-            model::Method::Post => Method::POST,
-            model::Method::Get => Method::GET,
-            model::Method::Put => Method::PUT,
-            model::Method::Patch => Method::PATCH,
-            model::Method::Delete => Method::DELETE,
-        },
+        method: call.request.method,
         target: &call.request.target,
-        headers,
-        body: call.request.body.clone(),
+        headers: &call.request.headers,
+        authorization,
+        body: &call.request.body,
         organization: call.organization,
         tls: call.tls,
         deadline,
@@ -379,12 +357,8 @@ fn unrepeated(reply: Reply, sent: &[&str]) -> Reply {
 }
 
 fn answer(reply: Reply) -> Answer {
-    let retry_after = reply.headers.get(header::RETRY_AFTER);
-    Answer {
-        status: reply.status.as_u16(),
-        retry_after: retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned),
-        body: reply.body,
-    }
+    let Reply { status, retry_after, body, .. } = reply;
+    Answer { status: status.as_u16(), retry_after, body }
 }
 
 /// `now` and `span`; where that is beyond what the clock can say, in some years.

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::Method;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::HeaderValue;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use url::{Url, form_urlencoded};
@@ -28,7 +26,7 @@ use crate::limits::{
     ACCESS_TOKEN_BYTES_MAX, TOKEN_ANSWER_BYTES_MAX, TOKEN_LIFETIME_DEFAULT, TOKEN_LIFETIME_MAX, TOKEN_MARGIN_MAX,
     TOKENS_MAX,
 };
-use crate::model::{FailureCode, Target, TlsSettings};
+use crate::model::{FailureCode, Header, Method, Target, TlsSettings};
 use crate::secret::Secret;
 
 /// What a token is fetched with.
@@ -167,15 +165,17 @@ impl Client {
         let target = Url::parse(credentials.token_url).ok().and_then(|url| Target::new(url).ok());
         let target = target.ok_or_else(|| failure("token_url is not a URL"))?;
         let tls = TlsSettings::default();
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, credentials.authorization()?);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let headers: [Header; 2] = [
+            ("accept".into(), "application/json".to_owned()),
+            ("content-type".into(), "application/x-www-form-urlencoded".to_owned()),
+        ];
+        let form = credentials.form();
         let outbound = Outbound {
-            method: Method::POST,
+            method: Method::Post,
             target: &target,
-            headers,
-            body: Bytes::from(credentials.form()),
+            headers: &headers,
+            authorization: Some(credentials.authorization()?),
+            body: form.as_bytes(),
             organization: errand.organization,
             tls: &tls,
             deadline: errand.deadline,

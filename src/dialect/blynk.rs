@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::json;
-use crate::model::{Event, Format};
+use crate::model::{Event, Format, Header};
 use crate::secret::Secret;
 use crate::template::{Placeholder, Value};
 
@@ -98,7 +98,7 @@ impl Dialect for Blynk {
         Ok(Envelope::json(Vec::new()))
     }
 
-    fn signature_headers(&self, _: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, _: &Signing<'_>) -> Vec<Header> {
         Vec::new()
     }
 

@@ -5,7 +5,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::json;
-use crate::model::{Event, Format};
+use crate::model::{Event, Format, Header};
 use crate::secret::Secret;
 
 use super::{Dialect, Envelope, EventMode, RenderError, Sending, Signing, standard::Standard};
@@ -56,8 +56,9 @@ impl Dialect for Cloudevents {
     fn envelope(&self, sending: &Sending<'_>) -> Result<Envelope, RenderError> {
         let attributes = attributes(sending.event);
         if sending.options.cloudevents_mode == EventMode::Binary {
-            let header =
-                |(name, value): (&str, String)| (format!("ce-{name}"), utf8_percent_encode(&value, HEADER).to_string());
+            let header = |(name, value): (&str, String)| {
+                (format!("ce-{name}").into(), utf8_percent_encode(&value, HEADER).to_string())
+            };
             let headers = attributes.into_iter().map(header).collect();
             let body = sending.data.as_bytes().to_vec();
             return Ok(Envelope { content_type: "application/json", headers, body });
@@ -71,7 +72,7 @@ impl Dialect for Cloudevents {
         Ok(Envelope { content_type: "application/cloudevents+json", headers: Vec::new(), body: body.into_bytes() })
     }
 
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header> {
         Standard.signature_headers(signing)
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::json::{self, Json};
-use crate::model::{Format, Subscription};
+use crate::model::{Format, Header, Subscription};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::sign::hmac_sha256;
@@ -68,17 +68,17 @@ impl Dialect for Ferriskey {
     }
 
     /// One signature: during a rotation the old secret signs until the overlap ends.
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header> {
         let timestamp = signing.now.as_secs().to_string();
         let signature = signing.secrets.first().map(|secret| {
             // The secret's text is the key, although it looks like hexadecimal digits.
             hex::encode(hmac_sha256(secret.expose().as_bytes(), &[timestamp.as_bytes(), b".", signing.body]))
         });
         let mut headers = vec![
-            ("x-ferriskey-timestamp".to_owned(), timestamp.clone()),
-            ("x-ferriskey-delivery-id".to_owned(), signing.delivery.to_string()),
+            ("x-ferriskey-timestamp".into(), timestamp.clone()),
+            ("x-ferriskey-delivery-id".into(), signing.delivery.to_string()),
         ];
-        headers.extend(signature.map(|signature| ("x-ferriskey-signature".to_owned(), signature)));
+        headers.extend(signature.map(|signature| ("x-ferriskey-signature".into(), signature)));
         headers
     }
 

@@ -33,7 +33,7 @@ use crate::json::Json;
 use crate::limits::{
     BODY_TEMPLATE_BYTES_MAX, RENDERED_BODY_BYTES_MAX, RENDERED_URL_BYTES_MAX, RESPONSE_READ_BYTES_MAX, URL_CHARS_MAX,
 };
-use crate::model::{Event, Format, Name, Settings, Subscription};
+use crate::model::{Event, Format, Header, Name, Settings, Subscription};
 use crate::secret::Secret;
 use crate::template::{Placeholder, Value};
 use crate::time::Timestamp;
@@ -51,7 +51,7 @@ pub trait Dialect: Sync {
 
     /// The headers that sign `body`, one signature by each of `secrets` (oldest
     /// first, all valid now) in formats that allow several.
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)>;
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header>;
 
     /// Names of the headers that the format itself sets, in lower case.
     fn own_headers(&self) -> &'static [&'static str];
@@ -167,7 +167,7 @@ pub struct Envelope {
     /// The `content-type`.
     pub content_type: &'static str,
     /// Further headers.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     /// The body.
     pub body: Vec<u8>,
 }

@@ -11,7 +11,7 @@ use sha1::Sha1;
 
 use crate::input::Faults;
 use crate::json::{self, Level};
-use crate::model::{Event, Format, Settings};
+use crate::model::{Event, Format, Header, Settings};
 use crate::pattern::Pattern;
 use crate::secrecy::{Rule, Target};
 use crate::secret::Secret;
@@ -166,12 +166,12 @@ impl Dialect for Pdk {
     }
 
     /// One signature: during a rotation the old secret signs until the overlap ends.
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header> {
         let sign = |secret: &&Secret| {
             // A key of any length is one (RFC 2104), so this always is.
             let mut mac = Hmac::<Sha1>::new_from_slice(secret.expose().as_bytes()).ok()?;
             mac.update(signing.body);
-            Some(("X-PDK-SIGNATURE".to_owned(), hex::encode(mac.finalize().into_bytes())))
+            Some(("X-PDK-SIGNATURE".into(), hex::encode(mac.finalize().into_bytes())))
         };
         signing.secrets.first().and_then(sign).into_iter().collect()
     }

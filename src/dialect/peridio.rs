@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::id::SubscriptionId;
 use crate::json::{self, Json};
-use crate::model::{Event, Format, Name, Subscription};
+use crate::model::{Event, Format, Header, Name, Subscription};
 use crate::secret::Secret;
 use crate::sign::hmac_sha256;
 
@@ -90,7 +90,7 @@ impl Dialect for Peridio {
         Ok(Envelope::json(event_json(sending.event, sending.data, spelling).into_bytes()))
     }
 
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header> {
         let published_at = signing.now.to_rfc3339_seconds();
         let kind = signing.options.peridio_signature;
         let mut signatures = Vec::new();
@@ -106,7 +106,7 @@ impl Dialect for Peridio {
             }
         }
         let signatures: Vec<String> = signatures.iter().map(hex::encode_upper).collect();
-        vec![("peridio-published-at".to_owned(), published_at), ("peridio-signature".to_owned(), signatures.join(","))]
+        vec![("peridio-published-at".into(), published_at), ("peridio-signature".into(), signatures.join(","))]
     }
 
     fn own_headers(&self) -> &'static [&'static str] {

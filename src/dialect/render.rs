@@ -7,7 +7,7 @@ use bytes::Bytes;
 use url::Url;
 
 use crate::id::DeliveryId;
-use crate::model::{ContentType, Event, Method, Outgoing, Settings, Subscription, Target};
+use crate::model::{ContentType, Event, Header, Method, Outgoing, Settings, Subscription, Target};
 use crate::secrecy::{self, Rule};
 use crate::secret::Secret;
 use crate::template::{Context, Placeholder, Template, event_value, percent_encode};
@@ -34,6 +34,9 @@ pub enum RenderError {
     },
 }
 
+/// Headers of most formats: what the content is, and its signature.
+const USUAL_HEADERS: usize = 4;
+
 /// Makes the request for one attempt: applies secrecy, fills templates in, signs.
 /// Authentication is added where it is sent, because it may need a token.
 pub fn render(
@@ -54,14 +57,14 @@ pub fn render(
     let Envelope { content_type, headers: told, body } = filler.body(settings)?;
     let secrets: Vec<&Secret> = subscription.valid_secrets(now).map(|valid| &valid.secret).collect();
 
-    let mut headers = Vec::new();
+    let mut headers: Vec<Header> = Vec::with_capacity(told.len() + settings.headers.len() + USUAL_HEADERS);
     if !body.is_empty() {
-        headers.push(("content-type".to_owned(), content_type.to_owned()));
+        headers.push(("content-type".into(), content_type.to_owned()));
     }
     headers.extend(told);
     let signing = Signing { event, delivery, now, body: &body, secrets: &secrets, options };
     headers.extend(dialect.signature_headers(&signing));
-    headers.extend(settings.headers.iter().cloned());
+    headers.extend(settings.headers.iter().map(|(name, value)| (name.clone().into(), value.clone())));
     Ok(Outgoing { method: settings.method, target, headers, body: Bytes::from(body), missing: filler.missing })
 }
 
@@ -243,7 +246,7 @@ mod tests {
         assert_eq!(outgoing.body, r#"{"door":"A \"1\"","who":"Ann","x":null}"#);
         assert_eq!(outgoing.missing, ["nope"]);
         assert_eq!(header(&outgoing, "content-type"), Some("application/json"));
-        assert_eq!(outgoing.headers.last(), Some(&("X-Tenant".to_owned(), "{type}".to_owned())));
+        assert_eq!(outgoing.headers.last(), Some(&("X-Tenant".into(), "{type}".to_owned())));
         let keys = [StandardKey::read(&subscription.secrets[0].secret).expect("a secret")];
         let received = Received {
             id: header(&outgoing, "webhook-id").expect("an id"),

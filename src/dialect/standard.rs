@@ -1,7 +1,7 @@
 //! Standard Webhooks (<https://www.standardwebhooks.com>), the default format.
 
 use crate::json;
-use crate::model::Format;
+use crate::model::{Format, Header};
 use crate::secret::Secret;
 use crate::sign::StandardKey;
 
@@ -26,16 +26,16 @@ impl Dialect for Standard {
         Ok(Envelope::json(body))
     }
 
-    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<(String, String)> {
+    fn signature_headers(&self, signing: &Signing<'_>) -> Vec<Header> {
         let id = signing.event.id.to_string();
         let seconds = signing.now.as_secs();
         // Newest first: a receiver that knows only the first one is up to date.
         let keys = signing.secrets.iter().rev().filter_map(|secret| StandardKey::read(secret).ok());
         let signatures: Vec<String> = keys.map(|key| key.sign(&id, seconds, signing.body)).collect();
         vec![
-            ("webhook-id".to_owned(), id),
-            ("webhook-timestamp".to_owned(), seconds.to_string()),
-            ("webhook-signature".to_owned(), signatures.join(" ")),
+            ("webhook-id".into(), id),
+            ("webhook-timestamp".into(), seconds.to_string()),
+            ("webhook-signature".into(), signatures.join(" ")),
         ]
     }
 
@@ -89,8 +89,8 @@ mod tests {
         let signing = Signing { event: &event, delivery, now, body: &body, secrets: &secrets, options: &options };
         let mut headers = http::HeaderMap::new();
         for (name, value) in Standard.signature_headers(&signing) {
-            assert!(Standard.own_headers().contains(&name.as_str()));
-            headers.insert(http::HeaderName::try_from(name).expect("a name"), value.parse().expect("a value"));
+            assert!(Standard.own_headers().contains(&&*name));
+            headers.insert(http::HeaderName::try_from(&*name).expect("a name"), value.parse().expect("a value"));
         }
         assert_eq!(headers["webhook-id"], event.id.to_string());
         let other = generate(3);

@@ -14,7 +14,7 @@ pub use delivery::{
     Attempt, AttemptOutcome, Delivery, DeliveryState, FailureCode, Head, Key, Settlement, TerminalState,
 };
 pub use event::{Event, EventType, NewEvent, Organization, Source};
-pub use request::{NotATarget, Outgoing, Target};
+pub use request::{Header, NotATarget, Outgoing, Target};
 pub use subscription::{
     Authentication, Condition, ContentType, Declaration, DeliveryOverrides, FixedTarget, Format, LaneStats, ManagedBy,
     Method, Operator, Ordering, RetryOverrides, Scope, Settings, SigningSecret, Status, StatusReason, Subscription,

@@ -1,5 +1,6 @@
 //! One HTTP request to a receiver, before anyone has dialled.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,9 @@ use http::{HeaderValue, Uri};
 use url::{Position, Url};
 
 use super::Method;
+
+/// A header's name and value.
+pub type Header = (Cow<'static, str>, String);
 
 /// What a dialect rendered: what is signed is what is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct Outgoing {
     pub target: Arc<Target>,
     /// Every header but framing, `host` and authentication; names in lower case
     /// unless the format spells them otherwise.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     /// The body; empty: none.
     pub body: Bytes,
     /// Placeholders that had no value.

@@ -31,7 +31,8 @@ fn sign(format: Format, secrets: &[&str], now: Timestamp, body: &str, options: &
     let secrets: Vec<&Secret> = secrets.iter().collect();
     let delivery = id.delivery(posthaste::id::Lane(1));
     let signing = Signing { event: &event, delivery, now, body: body.as_bytes(), secrets: &secrets, options };
-    dialect::find(format).signature_headers(&signing)
+    let headers = dialect::find(format).signature_headers(&signing);
+    headers.into_iter().map(|(name, value)| (name.into_owned(), value)).collect()
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {

@@ -173,7 +173,7 @@ impl Sending {
             request: Outgoing {
                 method: Method::Post,
                 target: target(url),
-                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+                headers: vec![("content-type".into(), "application/json".to_owned())],
                 body: Bytes::from_static(b"{}"),
                 missing: Vec::new(),
             },

@@ -152,7 +152,7 @@ async fn an_endpoint_that_fails_says_why_and_nothing_of_its_body() {
         ),
         ("HTTP/1.1 200 OK\r\ncontent-length: 60\r\n\r\nsecret", Oauth2, None, "its answer is too large or was cut off"),
         ("", Closed, None, "the connection closed before an answer"),
-        ("secret\r\n\r\n", InvalidResponse, None, "the answer is not HTTP/1.1: invalid HTTP version parsed"),
+        ("secret\r\n\r\n", InvalidResponse, None, "the answer is not HTTP/1.1: invalid HTTP version"),
     ];
     let receiver = Receiver::answering(|_| OK.to_owned()).await;
     for (answer, code, status, detail) in answers {
