@@ -39,7 +39,7 @@ pub enum OpenError {
     Damaged(PathBuf, String),
     /// The bytes of its log are not.
     #[error(
-        "{0} is damaged: a record in it is broken; the store is whole without it but for the second before the crash: \
+        "{0} is damaged: a record in it is broken; the store is whole without it but for the seconds before the crash: \
          move the log away to go on so"
     )]
     DamagedLog(PathBuf),
@@ -143,8 +143,9 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 
 /// Opens the database for the first time in this process.
 ///
-/// redb checks the sums of all pages after a crash, but at rest. Where the process ended by
-/// a panic it may have closed the file in order, and would not look: then it is asked to.
+/// redb checks the sums of all pages after a crash, but of a large store or one at rest.
+/// Where the process ended by a panic it may have closed the file in order, and would not
+/// look: then it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     refuse_newer(&shared.file)?;
     let mut builder = shared.builder();
@@ -155,7 +156,8 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     };
     let found = schema::look(&database.begin_read().map_err(StoreError::from)?)?;
     let is_ours = found.version <= schema::SCHEMA_VERSION;
-    let is_doubted = !found.was_closed || is_check_asked_for(&shared.file);
+    // A large one that crashed was not closed either, and is whole all the same.
+    let is_doubted = !found.was_closed && !shared.is_large() || is_check_asked_for(&shared.file);
     if is_ours && is_doubted && !was_checked {
         // How far that is it does not tell.
         shared.under_way.tell(Kind::Check, shared.clock.now(), None, None, None);

@@ -1,10 +1,9 @@
-//! What lanes have pending, counted row by row after a crash. By all cores: the start
+//! What lanes have pending, counted row by row after a crash. By many threads: the start
 //! waits for it, and most of the rows may be of one lane that is dead.
 
-use std::num::NonZero;
 use std::ops::{AddAssign, Bound};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::{Builder, available_parallelism, scope};
+use std::thread::{Builder, scope};
 
 use redb::ReadOnlyTable;
 
@@ -19,7 +18,8 @@ type Keys = (Bound<[u8; 24]>, Bound<[u8; 24]>);
 /// How many rows a part has, where they are spread evenly in time.
 const PART_ROWS: u64 = 50_000;
 
-/// Threads beside the one that starts.
+/// Threads beside the one that starts, however few cores there are: after a power cut each
+/// waits for the disk most of the time.
 const HELPERS_MAX: usize = 7;
 
 /// After how many rows it is told how far that is.
@@ -76,7 +76,7 @@ fn count_in_parts(
     };
     // Few rows are counted before a thread is there.
     let worth = usize::try_from(lanes.iter().map(|(_, rows)| rows / part_rows).sum::<u64>()).unwrap_or(usize::MAX);
-    let helpers = worth.min(available_parallelism().map_or(1, NonZero::get) - 1).min(HELPERS_MAX);
+    let helpers = worth.min(HELPERS_MAX);
     let found = scope(|scope| {
         let thread = || Builder::new().name("count".to_owned());
         // Where a thread cannot be had, the others count its part.

@@ -42,7 +42,8 @@ pub(super) fn prepare(database: &Database, wal: &mut Wal, salt: u64) -> Result<b
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
     let was_behind = wal.replay(database)?;
-    let transaction = begin(database)?;
+    let mut transaction = begin(database)?;
+    transaction.set_quick_repair(true);
     for migration in MIGRATIONS.iter().skip((found as usize).saturating_sub(1)) {
         migration(&transaction)?;
     }
@@ -81,10 +82,9 @@ pub(super) fn look(transaction: &ReadTransaction) -> Result<Found, StoreError> {
 
 /// Opens a write transaction whose commit is synced, where nothing else is said of it.
 ///
-/// redb's quick repair is left off. It saves the walk through the file after a crash,
-/// but only where the very last commit had it: so every commit would have to, and one of
-/// a single event would cost four fifths more and a second sync. A store at rest has it:
-/// see `writer/rest.rs`.
+/// redb's quick repair saves the walk through the file after a crash, but only where the
+/// last synced commit had it. So in a large store each has to (see `writer/rest.rs`), and
+/// where it is not known how large one is: it is for whoever commits to say.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write()?;
     set_synced(&mut transaction, true)?;

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::config::Retention;
 use crate::histogram::Histogram;
 use crate::id::{Lane, SubscriptionId};
-use crate::limits::{COMMIT_ITEMS, REST_ABOVE_BYTES, WAL_BYTES_MAX, WAL_SHARE};
+use crate::limits::{COMMIT_ITEMS, LARGE_STORE_BYTES, WAL_BYTES_MAX, WAL_SHARE};
 use crate::model::{DEFAULT_ORGANIZATION, LaneStats, ManagedBy, Name, Organization};
 use crate::registry::Registry;
 use crate::seal::{KeyId, Keyring};
@@ -71,8 +71,8 @@ pub(super) struct Shared {
     /// One backup is made at a time.
     pub(super) backups: Arc<Semaphore>,
     pub(super) queue: Queue<Command, Settle>,
-    /// From which size of its file on the store is left at rest.
-    pub(super) rest_above_bytes: u64,
+    /// From which size of its file on the store is a large one.
+    pub(super) large_from_bytes: u64,
     /// What the write-ahead log may take.
     pub(super) wal_bytes_max: u64,
     /// How many events, outcomes, retries and cancellations shared each commit.
@@ -105,7 +105,7 @@ impl Shared {
             held_since: Mutex::new(None),
             backups: Arc::new(Semaphore::new(1)),
             queue: Queue::new(),
-            rest_above_bytes: REST_ABOVE_BYTES,
+            large_from_bytes: LARGE_STORE_BYTES,
             commit_items: Histogram::new(COMMIT_ITEMS),
         }
     }
@@ -218,9 +218,14 @@ impl Shared {
     pub(super) fn file_bytes(&self) -> u64 {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return disk.files().database.len() as u64;
+            return disk.database_bytes();
         }
         std::fs::metadata(&self.file).map_or(0, |file| file.len())
+    }
+
+    /// Whether that is so much that nobody should wait until all of it is read.
+    pub(super) fn is_large(&self) -> bool {
+        self.file_bytes() >= self.large_from_bytes
     }
 
     pub(super) fn compact_above_bytes(&self) -> u64 {

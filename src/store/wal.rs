@@ -3,7 +3,7 @@
 //! A commit of the database is a dozen pages and more, and everybody who publishes would
 //! wait for them. So what an everyday commit changes is written here, in one piece, and
 //! synced, and then it is made in the database's memory alone. **A commit that the database
-//! syncs takes in all before it**: that is done once a second, where the log is full, and
+//! syncs takes in all before it**: that is done every few seconds, where the log is full, and
 //! for whatever is no everyday commit. It counts on the *generation*, and with that
 //! everything written here before is void. (redb syncs by itself too, where it compacts a
 //! file or closes it. That counts nothing on, and adds nothing that is not here.)
@@ -221,7 +221,8 @@ impl Wal {
         let records = records(&bytes, generation)?;
         self.begin(generation);
         if !records.is_empty() {
-            let transaction = schema::begin(database)?;
+            let mut transaction = schema::begin(database)?;
+            transaction.set_quick_repair(true);
             for changes in &records {
                 apply(&transaction, changes)?;
             }

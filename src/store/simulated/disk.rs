@@ -197,6 +197,10 @@ impl Disk {
         self.lock().files.clone()
     }
 
+    pub(crate) fn database_bytes(&self) -> u64 {
+        self.lock().files.database.len() as u64
+    }
+
     /// The process ends here: what it wrote is there. The old disk answers nobody any more.
     pub(crate) fn after_kill(&self) -> Disk {
         let mut state = self.lock();

@@ -29,11 +29,12 @@ pub(crate) struct Stepped {
 }
 
 impl Stepped {
-    /// As [`Store::open`] does, on `disk`.
+    /// As [`Store::open`] does, on `disk`. Where `seed` is even, the store counts as a large one.
     pub(crate) fn open(disk: &Disk, options: Options, clock: Clock, seed: [u8; 32]) -> Result<Stepped, OpenError> {
-        let (disk, queue, rest_above_bytes) = (Some(disk.clone()), Queue::stepped(), 0);
+        let large_from_bytes = if seed[0].is_multiple_of(2) { 0 } else { u64::MAX };
+        let (disk, queue) = (Some(disk.clone()), Queue::stepped());
         let shared =
-            Shared { disk, queue, rest_above_bytes, wal_bytes_max: WAL_BYTES_MAX, ..Shared::new(options, clock) };
+            Shared { disk, queue, large_from_bytes, wal_bytes_max: WAL_BYTES_MAX, ..Shared::new(options, clock) };
         let (store, writer, notices) = Store::start(Arc::new(shared), seed)?;
         Ok(Stepped { store, writer, notices })
     }

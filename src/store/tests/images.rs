@@ -25,18 +25,23 @@ pub(super) struct Bench {
     lane: Lane,
 }
 
+/// Says how large a store counts as: see [`Stepped::open`].
+pub(super) type Seed = [u8; 32];
+pub(super) const SMALL: Seed = [7; 32];
+pub(super) const LARGE: Seed = [8; 32];
+
 pub(super) fn quiet(files: Files) -> Disk {
     Disk::with(files, StdRng::seed_from_u64(7))
 }
 
 pub(super) fn open_on(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
-    Stepped::open(disk, options("/nowhere".into()), clock.clone(), [7; 32])
+    Stepped::open(disk, options("/nowhere".into()), clock.clone(), SMALL)
 }
 
 /// The same, with a file that is compacted whenever less than a quarter of it is live.
 fn open_compacting(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
     let options = Options { compact_above_bytes: 1, ..options("/nowhere".into()) };
-    Stepped::open(disk, options, clock.clone(), [7; 32])
+    Stepped::open(disk, options, clock.clone(), SMALL)
 }
 
 /// Asks for something, lets the writer take turns and answers what came of it.
@@ -53,13 +58,13 @@ pub(super) fn ask<T>(store: &mut Stepped, request: impl Future<Output = T>) -> T
 }
 
 impl Bench {
-    pub(super) fn new() -> Bench {
+    pub(super) fn new(seed: Seed) -> Bench {
         let clock = Clock::manual(Timestamp::from_millis(START));
-        Bench::on(quiet(Files::default()), clock)
+        Bench::on(seed, quiet(Files::default()), clock)
     }
 
-    pub(super) fn on(disk: Disk, clock: Clock) -> Bench {
-        let store = open_on(&disk, &clock).unwrap();
+    pub(super) fn on(seed: Seed, disk: Disk, clock: Clock) -> Bench {
+        let store = Stepped::open(&disk, options("/nowhere".into()), clock.clone(), seed).unwrap();
         let lane = store.store.registry().subscriptions().next().map_or(Lane(0), |it| it.number);
         Bench { disk, store, clock, facts: BTreeMap::new(), lane }
     }
@@ -183,21 +188,23 @@ fn workload(bench: &mut Bench) -> Vec<Moment> {
 /// opens, holds what was known, and goes on.
 #[test]
 fn every_crash_image_holds_what_was_answered() {
-    let mut bench = Bench::new();
-    bench.disk.record();
-    let base = bench.disk.files();
-    let moments = workload(&mut bench);
-    let written = bench.disk.take_recorded();
-    assert!(written.len() > 300, "{} writes are no long workload", written.len());
-    let images = each_image(base, &written, |at, image| {
-        // What was known holds until the next moment says less.
-        let known = moments.iter().rev().find(|moment| moment.written <= at);
-        let facts = known.map(|moment| moment.facts.clone()).unwrap_or_default();
-        let after = Bench::on(quiet(image), Clock::manual(bench.clock.now()));
-        after.store.check();
-        after.assert_facts(&facts);
-    });
-    assert!(images > 500, "{images} images");
+    for seed in [SMALL, LARGE] {
+        let mut bench = Bench::new(seed);
+        bench.disk.record();
+        let base = bench.disk.files();
+        let moments = workload(&mut bench);
+        let written = bench.disk.take_recorded();
+        assert!(written.len() > 300, "{} writes are no long workload", written.len());
+        let images = each_image(base, &written, |at, image| {
+            // What was known holds until the next moment says less.
+            let known = moments.iter().rev().find(|moment| moment.written <= at);
+            let facts = known.map(|moment| moment.facts.clone()).unwrap_or_default();
+            let after = Bench::on(seed, quiet(image), Clock::manual(bench.clock.now()));
+            after.store.check();
+            after.assert_facts(&facts);
+        });
+        assert!(images > 500, "{images} images");
+    }
 }
 
 /// Every state that a power cut can have left after each of these writes. Answers how many.
@@ -251,7 +258,7 @@ fn a_crash_or_a_fault_while_a_store_is_compacted_costs_nothing() {
     let (before, after) = (files.database.len(), disk.files().database.len());
     assert!(after < before / 2, "{after} bytes of {before}");
     let images = each_image(files.clone(), &disk.take_recorded(), |_, image| {
-        let after = Bench::on(quiet(image), clock.clone());
+        let after = Bench::on(SMALL, quiet(image), clock.clone());
         after.store.check();
         after.assert_facts(&facts);
     });
@@ -282,7 +289,7 @@ fn an_outcome_that_meets_a_fault_at_the_stop_is_written_all_the_same() {
     let (files, clock, facts) = furnished();
     for nth in 0.. {
         let disk = quiet(files.clone());
-        let mut bench = Bench { facts: facts.clone(), ..Bench::on(disk, clock.clone()) };
+        let mut bench = Bench { facts: facts.clone(), ..Bench::on(SMALL, disk, clock.clone()) };
         let (heads, _) = bench.store.store.pending(bench.lane, None, 1).unwrap();
         let (lane, settlement) = (bench.lane, Settlement::Delivered);
         let attempt = attempt(heads[0].attempts + 1, settlement, b"an answer");
@@ -291,7 +298,7 @@ fn an_outcome_that_meets_a_fault_at_the_stop_is_written_all_the_same() {
         bench.disk.fail_in(nth);
         bench.store.close();
         let is_last = bench.disk.is_failure_to_come();
-        let after = Bench::on(quiet(bench.disk.after_kill().files()), clock.clone());
+        let after = Bench::on(SMALL, quiet(bench.disk.after_kill().files()), clock.clone());
         let (delivery, ..) = after.store.store.delivery(heads[0].event.delivery(lane)).unwrap().unwrap();
         assert_eq!(delivery.state, DeliveryState::Delivered, "operation {nth}");
         if is_last {
@@ -312,7 +319,7 @@ fn each_fault_of(files: &Files, clock: &Clock, facts: &BTreeMap<DeliveryId, Fact
         }
         let killed = disk.after_kill();
         for disk in [quiet(killed.files()), killed.after_power_cut()] {
-            let after = Bench::on(disk, clock.clone());
+            let after = Bench::on(SMALL, disk, clock.clone());
             after.store.check();
             after.assert_facts(facts);
         }
@@ -322,7 +329,7 @@ fn each_fault_of(files: &Files, clock: &Clock, facts: &BTreeMap<DeliveryId, Fact
 
 /// A store with something of everything in it, as its disk holds it after a crash.
 fn furnished() -> (Files, Clock, BTreeMap<DeliveryId, Fact>) {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.publish(8);
     bench.settle(
@@ -334,9 +341,13 @@ fn furnished() -> (Files, Clock, BTreeMap<DeliveryId, Fact>) {
 /// Lets each operation fail once that `act` asks of the disk, and sees that the
 /// store recovers with all that was known. Answers how many there were.
 fn each_fault_once(act: impl Fn(&mut Bench)) -> u64 {
+    each_fault_once_of(SMALL, &act).min(each_fault_once_of(LARGE, &act))
+}
+
+fn each_fault_once_of(seed: Seed, act: impl Fn(&mut Bench)) -> u64 {
     let (files, clock, facts) = furnished();
     for nth in 0.. {
-        let mut bench = Bench::on(quiet(files.clone()), Clock::manual(clock.now()));
+        let mut bench = Bench::on(seed, quiet(files.clone()), Clock::manual(clock.now()));
         bench.facts = facts.clone();
         bench.disk.fail_in(nth);
         act(&mut bench);
@@ -352,7 +363,7 @@ fn each_fault_once(act: impl Fn(&mut Bench)) -> u64 {
         assert_eq!(bench.try_publish(1).unwrap().len(), 1, "and takes events");
         bench.assert_facts(&bench.facts);
         let cut = bench.disk.after_power_cut();
-        let after = Bench::on(cut, Clock::manual(bench.clock.now()));
+        let after = Bench::on(seed, cut, Clock::manual(bench.clock.now()));
         after.store.check();
         after.assert_facts(&bench.facts);
     }
@@ -465,7 +476,7 @@ fn a_flipped_byte_is_an_error_and_no_panic() {
     }
     // Most of the bytes are of pages that nothing speaks of any more.
     assert!(refused > 10, "{refused} of 800 were found");
-    let mut bench = Bench::on(quiet(files), clock.clone());
+    let mut bench = Bench::on(SMALL, quiet(files), clock.clone());
     for _ in 0..4 {
         bench.publish(1);
     }
@@ -489,7 +500,7 @@ fn a_flipped_byte_is_an_error_and_no_panic() {
 #[test]
 fn a_flipped_byte_of_a_closed_store_is_found_by_a_check() {
     let (files, clock, facts) = furnished();
-    let mut bench = Bench::on(quiet(files), Clock::manual(clock.now()));
+    let mut bench = Bench::on(SMALL, quiet(files), Clock::manual(clock.now()));
     bench.store.close();
     let bytes = bench.disk.files().database;
     let mut chance = StdRng::seed_from_u64(6);
@@ -539,7 +550,7 @@ fn a_flipped_byte_of_a_closed_store_is_found_by_a_check() {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let (files, clock, facts) = furnished();
-    let mut bench = Bench::on(quiet(files), clock);
+    let mut bench = Bench::on(SMALL, quiet(files), clock);
     bench.disk.set_faults(Faults { full: true, ..Faults::default() });
     let refusal = bench.try_publish(3).unwrap_err();
     assert!(matches!(refusal, WriteError::StorageFull | WriteError::OutcomeUnknown), "{refusal:?}");

@@ -1,6 +1,6 @@
 //! What goes through the write-ahead log, and what does not.
 
-use super::images::{Bench, quiet};
+use super::images::{Bench, SMALL, quiet};
 use super::*;
 use crate::store::simulated::{Change as Written, Side};
 
@@ -8,7 +8,7 @@ use crate::store::simulated::{Change as Written, Side};
 /// synced once a second, and idle then.
 #[test]
 fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.publish(1);
     bench.store.turn();
@@ -26,7 +26,7 @@ fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
     let changes = bench.disk.take_recorded();
     assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
     for files in [after_kill, bench.disk.files()] {
-        let after = Bench::on(quiet(files), bench.clock.clone());
+        let after = Bench::on(SMALL, quiet(files), bench.clock.clone());
         after.store.check();
         after.assert_facts(&bench.facts);
     }
@@ -53,7 +53,7 @@ async fn who_is_answered_finds_the_event() {
 /// An event that nobody wants changes no lane's counters, which the database was synced for.
 #[test]
 fn what_the_log_alone_has_is_in_the_database_a_second_later() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.publish(1);
     bench.publish(1);
     assert!(bench.store.patience() <= Duration::from_secs(1));
@@ -68,7 +68,7 @@ fn what_the_log_alone_has_is_in_the_database_a_second_later() {
 /// what comes when the log is full.
 #[test]
 fn what_is_too_much_for_the_log_goes_to_the_database() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.disk.record();
     let mut synced = 0;
@@ -89,7 +89,7 @@ fn what_is_too_much_for_the_log_goes_to_the_database() {
     let changes = bench.disk.take_recorded();
     assert!(changes.iter().any(|change| matches!(change, Written::Sync(Side::Database))));
     assert!(changes.iter().all(|change| !matches!(change, Written::Write(Side::Log, ..))));
-    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    let after = Bench::on(SMALL, quiet(bench.disk.files()), bench.clock.clone());
     after.store.check();
     after.assert_facts(&bench.facts);
     assert_eq!(after.store.events().len(), 151);
@@ -98,7 +98,7 @@ fn what_is_too_much_for_the_log_goes_to_the_database() {
 /// Publishers that are refused kept the writer busy: the database was synced no more.
 #[test]
 fn what_the_log_has_is_synced_though_publishing_is_refused() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.publish(1);
     let store = bench.store.store.clone();
@@ -114,7 +114,7 @@ fn what_the_log_has_is_synced_though_publishing_is_refused() {
         is_synced |= changes.iter().any(|change| matches!(change, Written::Sync(Side::Database)));
     }
     assert!(is_synced);
-    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    let after = Bench::on(SMALL, quiet(bench.disk.files()), bench.clock.clone());
     after.assert_facts(&bench.facts);
 }
 
@@ -122,7 +122,7 @@ fn what_the_log_has_is_synced_though_publishing_is_refused() {
 /// of it.
 #[test]
 fn a_file_that_is_made_smaller_goes_with_its_log() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.publish(3);
     bench.store.turn();
@@ -131,10 +131,10 @@ fn a_file_that_is_made_smaller_goes_with_its_log() {
     let compacted = bench.disk.files();
     bench.publish(3);
     for files in [compacted, bench.disk.files()] {
-        let after = Bench::on(quiet(files), bench.clock.clone());
+        let after = Bench::on(SMALL, quiet(files), bench.clock.clone());
         after.store.check();
     }
-    let after = Bench::on(quiet(bench.disk.files()), bench.clock.clone());
+    let after = Bench::on(SMALL, quiet(bench.disk.files()), bench.clock.clone());
     after.assert_facts(&bench.facts);
 }
 
@@ -164,7 +164,7 @@ async fn a_new_store_leaves_an_earlier_ones_log_as_it_is() {
 /// Counters are written in a few commits where they are many. The log is used meanwhile.
 #[test]
 fn counters_of_many_lanes_are_written_and_commits_still_logged() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(SMALL);
     for _ in 0..300 {
         bench.subscribe();
     }

@@ -93,7 +93,7 @@ impl Writer {
             };
             self.put_audit(&transaction, &entry)?;
         }
-        self.rest.end(transaction, self.now())?;
+        self.rest.end(transaction)?;
         self.next_audit += u64::from(action.is_some());
         Ok(())
     }

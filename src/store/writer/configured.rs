@@ -231,7 +231,7 @@ impl Writer {
             let transaction = self.rest.begin(&database)?;
             schema::set_held(&transaction, None)?;
             self.put_audit(&transaction, &entry)?;
-            self.rest.end(transaction, self.now())
+            self.rest.end(transaction)
         })();
         if let Err(error) = resumed {
             return Err(self.broke(database, &error));

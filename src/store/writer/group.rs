@@ -101,7 +101,7 @@ impl Writer {
                 // was answered waits for the moment that the database needs.
                 let mut database = shared.keep_readers_out();
                 self.answer(effects, done);
-                let ended = self.rest.end_logged(transaction, self.shared.clock.now());
+                let ended = self.rest.end_logged(transaction);
                 if ended.is_err() {
                     // Nobody reads what lacks it.
                     *database = None;
@@ -123,7 +123,7 @@ impl Writer {
         done: &mut Vec<Done>,
     ) -> Result<(), StoreError> {
         schema::set_synced(&mut transaction, true)?;
-        self.rest.end(transaction, self.shared.clock.now())?;
+        self.rest.end(transaction)?;
         self.answer(effects, done);
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Writer {
     ) -> Result<Vec<Notice>, (StoreError, Vec<Done>)> {
         let mut effects = Effects::default();
         let mut done = Vec::with_capacity(commands.len());
-        // Once a second the database is synced, and where there may soon be no room for that.
+        // Now and then the database is synced, and where there may soon be no room for that.
         let is_sync_due = self.begin_flush();
         let is_everyday = commands.iter().all(|command| matches!(command, Command::Accept { .. }));
         let is_logged = is_everyday && !is_sync_due && self.room == Room::Enough;

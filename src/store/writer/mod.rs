@@ -74,8 +74,11 @@ pub(in crate::store) struct BulkDone {
 
 /// How long the writer sleeps when nothing is to be done.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
-/// How often a round of writing the counters that changed begins, at most.
+/// How often a round of writing the counters that changed begins, and the database takes in
+/// what the log has, at most.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// The same in a large store, where each time writes more (see `rest.rs`).
+const FLUSH_LARGE_EVERY: Duration = Duration::from_secs(10);
 /// How many lanes' counters go into one commit: after an event for ten thousand, the next
 /// publisher waited for the counters of all.
 const STATS_FLUSHED_AT_ONCE_MAX: usize = 256;
@@ -155,10 +158,10 @@ impl Writer {
         random: StdRng,
         wal: Wal,
     ) -> Writer {
-        let now = shared.clock.now();
         Writer {
             keyring: shared.keyring(),
             resealing: Some(Resealing::new()),
+            rest: Rest::after(shared.clone(), wal),
             shared,
             notices,
             minter: Minter::after(None),
@@ -183,7 +186,6 @@ impl Writer {
             has_tried_for_the_end: false,
             in_doubt: FxHashSet::default(),
             declared: None,
-            rest: Rest::after(now, wal),
         }
     }
 
@@ -273,7 +275,12 @@ impl Writer {
 
     /// Whether it goes on by itself, though nobody asks for anything.
     fn has_more_to_do(&self) -> bool {
-        !self.jobs.is_empty() || self.purging.is_some() || self.resealing.is_some() || !self.flushing.is_empty()
+        self.has_turns_to_take() || !self.flushing.is_empty()
+    }
+
+    /// Whether there is work that is done in turns.
+    fn has_turns_to_take(&self) -> bool {
+        !self.jobs.is_empty() || self.purging.is_some() || self.resealing.is_some()
     }
 
     fn now(&self) -> Timestamp {
@@ -361,16 +368,13 @@ impl Writer {
             }
         }
         let is_flush_due = self.begin_flush();
-        if !is_idle && !is_flush_due {
-            return;
-        }
-        if self.flushing.is_empty() && self.dirty.is_empty() && !self.rest.is_behind() {
-            self.rest_if_due(database);
-        } else if is_flush_due || !self.flushing.is_empty() {
+        if is_idle && self.is_rest_due() {
+            self.rest(database);
+        } else if is_flush_due || is_idle && !self.flushing.is_empty() {
             let flushed = (|| {
                 let transaction = self.rest.begin(&database)?;
                 self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
-                self.rest.end(transaction, self.now())
+                self.rest.end(transaction)
             })();
             if let Err(error) = flushed {
                 self.broke(database, &error);
@@ -426,10 +430,11 @@ impl Writer {
 
     fn is_flush_due(&self) -> bool {
         let now = self.now();
-        now.since(self.flushed_at) >= FLUSH_EVERY || now < self.flushed_at
+        let every = if self.shared.is_large() { FLUSH_LARGE_EVERY } else { FLUSH_EVERY };
+        now.since(self.flushed_at) >= every || now < self.flushed_at
     }
 
-    /// Makes it the turn of what changed, at most once a second: of counters, and of what
+    /// Makes it the turn of what changed, where it is time for that: of counters, and of what
     /// the log alone has. Answers whether it just became that.
     fn begin_flush(&mut self) -> bool {
         if !self.flushing.is_empty() {
@@ -464,9 +469,7 @@ impl Writer {
     /// known: its lanes' rows are counted anew when the store is back.
     fn commit(&mut self, transaction: redb::WriteTransaction, effects: &Effects) -> Result<(), StoreError> {
         self.shared.counts().write(&transaction, &effects.count, None)?;
-        self.rest
-            .end(transaction, self.shared.clock.now())
-            .inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
+        self.rest.end(transaction).inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
     }
 
     /// The time that idempotency keys are counted by: it goes on where the clock is
@@ -634,7 +637,7 @@ impl Writer {
             let transaction = self.rest.begin(&database)?;
             self.flush(&transaction, usize::MAX)?;
             schema::mark_clean(&transaction)?;
-            self.rest.end(transaction, self.now())
+            self.rest.end(transaction)
         })();
         match closed {
             Ok(()) => self.rest.clear_wal(),

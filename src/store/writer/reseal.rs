@@ -50,7 +50,7 @@ impl Writer {
         let now = self.shared.clock.now();
         self.shared.under_way.tell(Kind::KeyChange, now, percent(seen, rows), Some(seen.min(rows)), Some(rows));
         if step.written > 0 {
-            self.rest.end(transaction, self.shared.clock.now())?;
+            self.rest.end(transaction)?;
         } else {
             transaction.abort()?;
         }

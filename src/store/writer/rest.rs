@@ -1,12 +1,11 @@
-//! A store at rest. Where nothing has been written for a while, the store is left as a
-//! stop leaves it: it is marked as closed, and the database notes which of its pages are
-//! free. **Who is killed then, or loses power, is there again at once**: after any other
-//! crash the database reads the whole of its file, and everything pending is counted anew.
+//! What a crash is to find. All transactions of the writer begin and end here, so that none
+//! forgets the log, the free pages or the mark.
 //!
-//! The next commit takes the mark away. Small stores do without: they are read in no time.
-//!
-//! All transactions of the writer begin and end here, so that none forgets the mark, or
-//! the log.
+//! With each synced commit of a large store the database notes which of its pages are free
+//! (redb's quick repair), so that it **need not read the whole of its file after a crash**.
+//! And where nothing has been written for a while, the store is left as a stop leaves it, at
+//! rest: it is marked as closed, and what is pending need not be counted anew either. The
+//! next commit takes the mark away. Small stores do without both: they are read in no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +14,20 @@ use redb::{Database, WriteTransaction};
 
 use crate::store::space::Room;
 use crate::store::wal::{Record, Wal};
-use crate::store::{StoreError, schema};
+use crate::store::{Shared, StoreError, schema};
 use crate::time::Timestamp;
 
-use super::Writer;
+use super::{STATS_FLUSHED_AT_ONCE_MAX, Writer};
 
 /// How long nothing was written before the store is left at rest.
 const REST_AFTER: Duration = Duration::from_secs(2);
 /// How far apart two rests begin at least, for each GiB of the file or a part of it: each
-/// writes the map of free pages, some 150 KiB a GiB.
+/// notes the free pages, in some 150 KiB a GiB.
 const REST_EVERY_PER_GIB: Duration = Duration::from_secs(10);
 
 /// Whether the store is at rest, and since when it could be.
 pub(super) struct Rest {
+    shared: Arc<Shared>,
     /// Whether the disk may say so.
     is_marked: bool,
     /// Whether there is nothing more to do about it before the next commit.
@@ -50,9 +50,9 @@ pub(super) enum InLog {
 
 impl Rest {
     /// Of a store that is just opened, which is written to.
-    pub(super) fn after(now: Timestamp, wal: Wal) -> Rest {
+    pub(super) fn after(shared: Arc<Shared>, wal: Wal) -> Rest {
         let (is_marked, is_over, rested_at, every) = (false, false, Timestamp::ZERO, Duration::ZERO);
-        Rest { is_marked, is_over, written_at: now, rested_at, every, wal }
+        Rest { written_at: shared.clock.now(), shared, is_marked, is_over, rested_at, every, wal }
     }
 
     /// In how long it is time for a rest; none: not before the next commit.
@@ -62,7 +62,8 @@ impl Rest {
             true => Duration::ZERO,
             false => wait.saturating_sub(now.since(at)),
         };
-        (!self.is_over).then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, self.every)))
+        let is_to_come = !self.is_over && self.shared.is_large();
+        is_to_come.then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, self.every)))
     }
 
     /// Opens a transaction. **Each of the writer's begins here**: the first that is
@@ -77,11 +78,12 @@ impl Rest {
 
     /// Commits a transaction that [`Rest::begin`] opened: the database is synced, with all
     /// that was committed before.
-    pub(super) fn end(&mut self, transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn end(&mut self, mut transaction: WriteTransaction) -> Result<(), StoreError> {
+        transaction.set_quick_repair(self.shared.is_large());
         let generation = schema::next_generation(&transaction)?;
         transaction.commit()?;
         self.wal.begin(generation);
-        self.wrote(now);
+        self.wrote();
         Ok(())
     }
 
@@ -101,9 +103,9 @@ impl Rest {
     }
 
     /// Commits a transaction that the log has, and that is made in memory alone.
-    pub(super) fn end_logged(&mut self, transaction: WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn end_logged(&mut self, transaction: WriteTransaction) -> Result<(), StoreError> {
         transaction.commit()?;
-        self.wrote(now);
+        self.wrote();
         Ok(())
     }
 
@@ -122,31 +124,32 @@ impl Rest {
         self.wal.clear();
     }
 
-    fn wrote(&mut self, now: Timestamp) {
-        (self.is_marked, self.is_over, self.written_at) = (false, false, now);
+    fn wrote(&mut self) {
+        (self.is_marked, self.is_over, self.written_at) = (false, false, self.shared.clock.now());
     }
 }
 
 impl Writer {
-    /// Leaves a large store at rest, where it is time for that and nothing else to do.
-    pub(super) fn rest_if_due(&mut self, database: Arc<Database>) {
-        let now = self.now();
-        let is_due = self.rest.due_in(now).is_some_and(|left| left.is_zero());
-        if !is_due || self.has_more_to_do() || self.room == Room::None {
-            return;
-        }
+    /// Whether a large store is to be left at rest, because it is time for that and there is
+    /// nothing else to do.
+    pub(super) fn is_rest_due(&self) -> bool {
+        let is_due = self.rest.due_in(self.now()).is_some_and(|left| left.is_zero());
+        let is_counted_soon = self.flushing.len() + self.dirty.len() <= STATS_FLUSHED_AT_ONCE_MAX;
+        is_due && is_counted_soon && !self.has_turns_to_take() && self.room != Room::None
+    }
+
+    /// Leaves the store at rest.
+    pub(super) fn rest(&mut self, database: Arc<Database>) {
+        let begun_gib = u32::try_from(self.shared.file_bytes() >> 30).unwrap_or(u32::MAX).saturating_add(1);
+        (self.rest.rested_at, self.rest.every) = (self.now(), REST_EVERY_PER_GIB.saturating_mul(begun_gib));
         self.rest.is_over = true;
-        let file_bytes = self.shared.file_bytes();
-        if file_bytes < self.shared.rest_above_bytes {
-            return;
-        }
-        let begun_gib = u32::try_from(file_bytes >> 30).unwrap_or(u32::MAX).saturating_add(1);
-        (self.rest.rested_at, self.rest.every) = (now, REST_EVERY_PER_GIB.saturating_mul(begun_gib));
         // The disk may say so also where the commit fails.
         self.rest.is_marked = true;
+        self.flushing.extend(self.dirty.drain());
         let rested = (|| {
             let mut transaction = schema::begin(&database)?;
             transaction.set_quick_repair(true);
+            self.flush(&transaction, usize::MAX)?;
             schema::mark_clean(&transaction)?;
             let generation = schema::next_generation(&transaction)?;
             transaction.commit()?;
