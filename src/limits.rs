@@ -88,7 +88,7 @@ pub const PAGE_SCAN_MAX: usize = 5_000;
 pub const PAGE_DATA_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A store's file is compacted where less than this part of it is live: one in so many.
 pub const COMPACT_LIVE_PART: u64 = 4;
-/// From which size of its file on a store is a large one, which is never to be read as a
+/// From which size of its file on a store is a large one, which is not to be read as a
 /// whole after a crash: the database reads a smaller one in less than half a second.
 pub const LARGE_STORE_BYTES: u64 = 256 * 1024 * 1024;
 /// Faults of a store that are told one by one; of the others, how many there are.

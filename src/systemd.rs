@@ -53,8 +53,8 @@ pub fn stopping(drain: Duration) {
     tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(patience)]);
 }
 
-/// Asks the service manager to wait on, while a large store is checked after a crash
-/// or compacted, and tells it how far that is. The log says so too, now and then.
+/// Asks the service manager to wait on, while a store is checked or counted after a
+/// crash, or compacted, and tells it how far that is. The log says so too, now and then.
 pub async fn ask_for_patience(under_way: Arc<UnderWay>) {
     let (mut told, mut looks) = (String::new(), 0);
     loop {

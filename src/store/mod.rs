@@ -168,6 +168,15 @@ impl StoreError {
         }
     }
 
+    /// Whether bytes are not what was written.
+    fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Database(error) | StoreError::Commit(error) => open::damage(error).is_some(),
+            StoreError::Log => true,
+            StoreError::Record(_) | StoreError::UnknownKey(_) => false,
+        }
+    }
+
     /// The same where what was to be written may be there all the same.
     fn in_doubt(self) -> StoreError {
         match self {

@@ -89,7 +89,7 @@ impl OpenError {
 }
 
 /// What is wrong with the file, where that is what an error means.
-fn damage(error: &redb::Error) -> Option<String> {
+pub(super) fn damage(error: &redb::Error) -> Option<String> {
     match error {
         redb::Error::Corrupted(_)
         | redb::Error::UpgradeRequired(_)

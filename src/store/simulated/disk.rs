@@ -85,6 +85,7 @@ struct State {
     /// Somebody looks on: nothing fails and nothing is counted.
     is_calm: bool,
     writes: u64,
+    read_bytes: u64,
     /// Every change since recording began.
     recorded: Option<Vec<Change>>,
 }
@@ -132,6 +133,7 @@ impl Disk {
             has_power: true,
             is_calm: false,
             writes: 0,
+            read_bytes: 0,
             recorded: None,
         })))
     }
@@ -176,6 +178,11 @@ impl Disk {
     }
 
     /// Changes and syncs asked of it.
+    /// What was read of it.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.lock().read_bytes
+    }
+
     pub(crate) fn writes(&self) -> u64 {
         self.lock().writes
     }
@@ -308,6 +315,7 @@ impl redb::StorageBackend for Backend {
                 let end = offset + out.len();
                 let found = state.files.of(self.1).get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
                 out.copy_from_slice(found);
+                state.read_bytes += out.len() as u64;
                 Ok(())
             },
         )

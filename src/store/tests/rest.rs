@@ -103,3 +103,30 @@ fn a_large_store_is_synced_more_rarely() {
         after.assert_facts(&bench.facts);
     }
 }
+
+/// Nothing that a start does leaves a store that the next would have to read as a whole.
+#[test]
+fn a_large_store_that_crashed_is_not_read_as_a_whole() {
+    let mut bench = Bench::new(LARGE);
+    bench.subscribe();
+    pass(&mut bench, Duration::from_secs(60));
+    for _ in 0..20 {
+        bench.publish(40);
+    }
+    let crashed = bench.disk.files();
+    assert!(!crashed.log.is_empty(), "there is something to be replayed");
+    let read_bytes = |seed, files: &Files| {
+        let disk = quiet(files.clone());
+        let after = Bench::on(seed, disk.clone(), bench.clock.clone());
+        after.assert_facts(&bench.facts);
+        disk.read_bytes()
+    };
+    let (small, large) = (read_bytes(SMALL, &crashed), read_bytes(LARGE, &crashed));
+    assert!(large < small / 2, "{large} bytes were read, {small} of all");
+
+    let disk = quiet(crashed.clone());
+    disk.record();
+    drop(Bench::on(LARGE, disk.clone(), bench.clock.clone()));
+    let images = each_image(crashed, &disk.take_recorded(), |_, image| assert!(!needs(&image).0));
+    assert!(images > 10, "{images} images");
+}

@@ -374,7 +374,10 @@ impl Writer {
             let flushed = (|| {
                 let transaction = self.rest.begin(&database)?;
                 self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
-                self.rest.end(transaction)
+                match self.flushing.is_empty() {
+                    true => self.rest.end(transaction),
+                    false => self.rest.end_unsynced(transaction),
+                }
             })();
             if let Err(error) = flushed {
                 self.broke(database, &error);
@@ -533,6 +536,15 @@ impl Writer {
             }
         }
         self.shrunk_at = now;
+        self.sync();
+    }
+
+    /// Syncs the database, with nothing new: a compaction does not note which pages are free.
+    fn sync(&mut self) {
+        let Some(database) = self.shared.database() else { return };
+        if let Err(error) = self.rest.begin(&database).and_then(|transaction| self.rest.end(transaction)) {
+            self.broke(database, &error);
+        }
     }
 
     /// Publishes `posthaste.storage.low`, before the last room is gone.
@@ -562,6 +574,9 @@ impl Writer {
             return error.to_publisher();
         }
         tracing::error!(%error, "the store failed; it is opened anew");
+        if error.is_damage() {
+            open::ask_for_check(&self.shared.file);
+        }
         self.shared.put_database(None);
         self.rest.put_wal(Wal::none());
         drop(database);
@@ -642,7 +657,7 @@ impl Writer {
         match closed {
             Ok(()) => self.rest.clear_wal(),
             Err(error) => {
-                tracing::error!(%error, "the store could not be closed cleanly; it is checked at the next start");
+                tracing::error!(%error, "the store could not be closed cleanly; the next start takes longer");
             }
         }
         self.shared.put_database(None);

@@ -21,9 +21,9 @@ use super::{STATS_FLUSHED_AT_ONCE_MAX, Writer};
 
 /// How long nothing was written before the store is left at rest.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// How far apart two rests begin at least, for each GiB of the file or a part of it: each
-/// notes the free pages, in some 150 KiB a GiB.
-const REST_EVERY_PER_GIB: Duration = Duration::from_secs(10);
+/// How far apart two rests are at least: each notes the free pages, in some 150 KiB for each
+/// GiB of the file.
+const REST_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether the store is at rest, and since when it could be.
 pub(super) struct Rest {
@@ -34,8 +34,6 @@ pub(super) struct Rest {
     is_over: bool,
     written_at: Timestamp,
     rested_at: Timestamp,
-    /// How far the next is from that one, at least.
-    every: Duration,
     /// What was committed since the database was synced.
     wal: Wal,
 }
@@ -51,8 +49,8 @@ pub(super) enum InLog {
 impl Rest {
     /// Of a store that is just opened, which is written to.
     pub(super) fn after(shared: Arc<Shared>, wal: Wal) -> Rest {
-        let (is_marked, is_over, rested_at, every) = (false, false, Timestamp::ZERO, Duration::ZERO);
-        Rest { written_at: shared.clock.now(), shared, is_marked, is_over, rested_at, every, wal }
+        let written_at = shared.clock.now();
+        Rest { shared, is_marked: false, is_over: false, written_at, rested_at: Timestamp::ZERO, wal }
     }
 
     /// In how long it is time for a rest; none: not before the next commit.
@@ -63,7 +61,7 @@ impl Rest {
             false => wait.saturating_sub(now.since(at)),
         };
         let is_to_come = !self.is_over && self.shared.is_large();
-        is_to_come.then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, self.every)))
+        is_to_come.then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, REST_EVERY)))
     }
 
     /// Opens a transaction. **Each of the writer's begins here**: the first that is
@@ -100,6 +98,17 @@ impl Rest {
                 InLog::Perhaps
             }
         }
+    }
+
+    /// Commits a transaction in memory alone, because it matters to no crash, and because
+    /// another that is synced follows soon.
+    pub(super) fn end_unsynced(&mut self, mut transaction: WriteTransaction) -> Result<(), StoreError> {
+        // The disk says that the store is closed.
+        if self.is_marked {
+            return self.end(transaction);
+        }
+        schema::set_synced(&mut transaction, false)?;
+        self.end_logged(transaction)
     }
 
     /// Commits a transaction that the log has, and that is made in memory alone.
@@ -140,11 +149,8 @@ impl Writer {
 
     /// Leaves the store at rest.
     pub(super) fn rest(&mut self, database: Arc<Database>) {
-        let begun_gib = u32::try_from(self.shared.file_bytes() >> 30).unwrap_or(u32::MAX).saturating_add(1);
-        (self.rest.rested_at, self.rest.every) = (self.now(), REST_EVERY_PER_GIB.saturating_mul(begun_gib));
-        self.rest.is_over = true;
         // The disk may say so also where the commit fails.
-        self.rest.is_marked = true;
+        (self.rest.is_marked, self.rest.is_over, self.rest.rested_at) = (true, true, self.now());
         self.flushing.extend(self.dirty.drain());
         let rested = (|| {
             let mut transaction = schema::begin(&database)?;
