@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::unconstrained;
 
@@ -69,7 +69,7 @@ impl Connection {
     }
 
     /// Sends `request`, and reads the head of the answer. That may come before all is sent.
-    pub(super) async fn ask(&mut self, request: &mut Unwritten<'_>) -> Result<AnswerHead, Broken> {
+    pub(super) async fn ask(&mut self, request: &mut Unwritten) -> Result<AnswerHead, Broken> {
         // Whoever has used up what a task may do at a time is told that nothing is there.
         if let Some(ended) = unconstrained(poll_fn(|context| Poll::Ready(self.ended(context)))).await {
             return Err(Broken::Unsent(ended));
@@ -94,7 +94,7 @@ impl Connection {
     pub(super) async fn body(
         &mut self,
         body: &mut Body,
-        request: &mut Unwritten<'_>,
+        request: &mut Unwritten,
         mut keep: impl FnMut(&[u8]),
     ) -> Option<bool> {
         if body.take(&mut self.buffer, &mut keep).ok()? {
@@ -114,7 +114,7 @@ impl Connection {
     /// Sends the rest of a request that was answered before all of it was sent. What comes
     /// meanwhile is read, lest both wait for each other, and left where it is: the connection
     /// is not kept then.
-    pub(super) async fn finish(&mut self, request: &mut Unwritten<'_>) {
+    pub(super) async fn finish(&mut self, request: &mut Unwritten) {
         let mut is_readable = true;
         poll_fn(|context| {
             loop {
@@ -169,9 +169,13 @@ impl Connection {
     }
 }
 
-/// What of a request is still to be written.
-pub(super) struct Unwritten<'a> {
-    parts: [&'a [u8]; 2],
+/// What of a request is still to be written. **Once all of it is, it is gone**, long before
+/// there is an answer: a thousand requests in flight would be more than a processor's cache
+/// holds, and each would be made in memory that no cache has any more.
+pub(super) struct Unwritten {
+    head: Vec<u8>,
+    body: Bytes,
+    written_bytes: usize,
     state: State,
 }
 
@@ -184,10 +188,10 @@ enum State {
     Failed,
 }
 
-impl<'a> Unwritten<'a> {
+impl Unwritten {
     /// All of a request: `head`, then `body`.
-    pub(super) fn new(head: &'a [u8], body: &'a [u8]) -> Unwritten<'a> {
-        Unwritten { parts: [head, body], state: State::Writing }
+    pub(super) fn new(head: Vec<u8>, body: Bytes) -> Unwritten {
+        Unwritten { head, body, written_bytes: 0, state: State::Writing }
     }
 
     /// Whether all of it was written.
@@ -201,28 +205,34 @@ impl<'a> Unwritten<'a> {
             return;
         }
         self.state = match self.poll_write(stream, context) {
-            Poll::Pending => State::Writing,
+            Poll::Pending => return,
             Poll::Ready(Ok(())) => State::Written,
             Poll::Ready(Err(_)) => State::Failed,
         };
+        (self.head, self.body) = (Vec::new(), Bytes::new());
     }
 
     fn poll_write(&mut self, mut stream: &mut Box<dyn Stream>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        for part in &mut self.parts {
-            while !part.is_empty() {
-                match ready!(Pin::new(&mut stream).poll_write(context, part))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    bytes => *part = &part[bytes..],
-                }
+        while let Some(rest) = self.rest() {
+            match ready!(Pin::new(&mut stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.written_bytes += bytes,
             }
         }
         Pin::new(&mut stream).poll_flush(context)
+    }
+
+    /// What is to be written next; none: nothing is left.
+    fn rest(&self) -> Option<&[u8]> {
+        let of_head = self.head.get(self.written_bytes..).unwrap_or_default();
+        let of_body = || self.body.get(self.written_bytes.saturating_sub(self.head.len())..).unwrap_or_default();
+        let rest = if of_head.is_empty() { of_body() } else { of_head };
+        (!rest.is_empty()).then_some(rest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
     use proptest::prelude::*;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -233,6 +243,10 @@ mod tests {
 
     fn address() -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], 1))
+    }
+
+    fn asking() -> Unwritten {
+        Unwritten::new(HEAD.to_vec(), Bytes::new())
     }
 
     fn connection() -> (Connection, DuplexStream) {
@@ -246,16 +260,16 @@ mod tests {
         assert!(!closed.has_ended());
         drop(peer);
         assert!(closed.has_ended());
-        assert!(matches!(closed.ask(&mut Unwritten::new(HEAD, b"")).await, Err(Broken::Unsent(Ended::Closed))));
+        assert!(matches!(closed.ask(&mut asking()).await, Err(Broken::Unsent(Ended::Closed))));
 
         // Some say why they close, to nobody who asked.
         let (mut spoken, mut peer) = connection();
         peer.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await.expect("written");
-        assert!(matches!(spoken.ask(&mut Unwritten::new(HEAD, b"")).await, Err(Broken::Unsent(Ended::Unasked))));
+        assert!(matches!(spoken.ask(&mut asking()).await, Err(Broken::Unsent(Ended::Unasked))));
 
         let (mut open, mut peer) = connection();
         let reading = tokio::spawn(async move { peer.read_u8().await });
-        assert!(matches!(open.ask(&mut Unwritten::new(HEAD, b"")).await, Err(Broken::Sent(Ended::Closed))));
+        assert!(matches!(open.ask(&mut asking()).await, Err(Broken::Sent(Ended::Closed))));
         assert_eq!(reading.await.expect("no panic").expect("a byte"), b'G');
     }
 
@@ -264,7 +278,7 @@ mod tests {
     async fn early(answer: &str) -> (u16, usize, bool) {
         let (mut connection, mut peer) = connection();
         let body = vec![b'x'; 100_000];
-        let mut request = Unwritten::new(HEAD, &body);
+        let mut request = Unwritten::new(HEAD.to_vec(), Bytes::copy_from_slice(&body));
         let reading = async {
             let mut received = vec![0; 1000];
             peer.read_exact(&mut received).await.expect("a beginning");
@@ -306,7 +320,7 @@ mod tests {
             peer.write_all(b"HTTP/1.1 413 Too Large\r\n\r\n").await.expect("written");
         };
         let body = [b'x'; 10_000];
-        let mut request = Unwritten::new(HEAD, &body);
+        let mut request = Unwritten::new(HEAD.to_vec(), Bytes::copy_from_slice(&body));
         let (answer, ()) = tokio::join!(connection.ask(&mut request), refusing);
         assert_eq!(answer.expect("an answer").status.as_u16(), 413);
         connection.finish(&mut request).await;
@@ -320,7 +334,7 @@ mod tests {
         for _ in 0..1000 {
             let (mut closed, peer) = connection();
             drop(peer);
-            let asked = closed.ask(&mut Unwritten::new(HEAD, b"")).await;
+            let asked = closed.ask(&mut asking()).await;
             assert!(matches!(asked, Err(Broken::Unsent(Ended::Closed))));
         }
     }
@@ -329,9 +343,10 @@ mod tests {
     async fn a_large_answer_leaves_no_large_buffer_behind() {
         let (mut connection, mut peer) = connection();
         let head = format!("HTTP/1.1 204 OK\r\nx: {}\r\n\r\n", "y".repeat(30_000));
-        let mut request = Unwritten::new(HEAD, b"");
+        let mut request = asking();
         let (answer, written) = tokio::join!(connection.ask(&mut request), peer.write_all(head.as_bytes()));
         assert!(written.is_ok() && answer.expect("an answer").is_kept && request.is_written());
+        assert!(request.head.capacity() == 0 && request.body.is_empty(), "nor does a request");
         assert!(connection.buffer.try_reclaim(IDLE_BUFFER_BYTES_MAX + 1));
         assert!(connection.rest() && !connection.buffer.try_reclaim(IDLE_BUFFER_BYTES_MAX + 1));
     }
@@ -364,7 +379,7 @@ mod tests {
     async fn ours(answer: &[u8], piece_bytes: usize, stays: bool) -> Outcome {
         let (mut connection, peer) = connection();
         let asking = async {
-            let mut request = Unwritten::new(HEAD, b"");
+            let mut request = asking();
             let mut head = or_none(connection.ask(&mut request)).await?.ok()?;
             let mut kept = Vec::new();
             let reading = async {

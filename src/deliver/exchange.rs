@@ -19,7 +19,7 @@ use super::http1::{AnswerHead, Body, Malformed, RequestHead};
 use super::pool::Endpoint;
 use super::{Client, Failure, Rules, dial, later, tls};
 use crate::limits::COPIED_BODY_BYTES_MAX;
-use crate::model::{FailureCode, Header, Method, Target, TlsSettings};
+use crate::model::{FailureCode, Method, Outgoing, Target, TlsSettings};
 
 /// Framing and the connection are ours, whatever a subscription's headers say:
 /// two opinions about where a request ends are two requests.
@@ -38,15 +38,9 @@ const OWN_HEADERS: [&str; 9] = [
 /// What a head takes beside its path and the headers that are given, roughly.
 const FRAMING_BYTES: usize = 256;
 
-/// What is to be sent, and under which rules.
-pub(super) struct Outbound<'a> {
-    pub(super) method: Method,
-    pub(super) target: &'a Target,
-    /// All but framing and `host`.
-    pub(super) headers: &'a [Header],
-    /// In place of any `authorization` among them.
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) body: &'a [u8],
+/// Under which rules a request is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
     pub(super) organization: &'a str,
     pub(super) tls: &'a TlsSettings,
     /// When the whole exchange must have ended.
@@ -55,6 +49,7 @@ pub(super) struct Outbound<'a> {
 }
 
 /// How much of an answer's body is of interest.
+#[derive(Clone, Copy)]
 pub(super) struct Reading {
     /// Beyond this it is not read on.
     pub(super) read_bytes_max: usize,
@@ -76,21 +71,26 @@ pub(super) struct Reply {
 }
 
 impl Client {
-    /// Sends `outbound` once, and reads what comes back.
-    pub(super) async fn exchange(&self, outbound: Outbound<'_>) -> Result<Reply, Failure> {
-        let rules = self.rules();
-        let endpoint = endpoint(&outbound, &rules)?;
-        let message = Message::new(&outbound, &rules)?;
-        let mut request = Unwritten::new(&message.head, message.body);
-        let (deadline, reading) = (outbound.deadline, &outbound.reading);
-        let answering = self.answer(&outbound, &endpoint, &mut request, &rules);
+    /// Sends `request` once, with `authorization` in place of what it has of that, and reads
+    /// what comes back.
+    pub(super) async fn exchange(
+        &self,
+        request: Outgoing,
+        authorization: Option<HeaderValue>,
+        terms: Terms<'_>,
+    ) -> Result<Reply, Failure> {
+        let (rules, target) = (self.rules(), request.target.clone());
+        let endpoint = endpoint(&target, terms.tls, &rules)?;
+        let mut request = written_out(request, authorization, &rules)?;
+        let Terms { deadline, reading, .. } = terms;
+        let answering = self.answer(&target.url, &terms, &endpoint, &mut request, &rules);
         let (mut connection, head) =
             timeout_at(deadline, answering).await.unwrap_or_else(|_| Err(Failure::timeout()))?;
 
         let AnswerHead { status, retry_after, mut body, is_kept } = head;
         let body_deadline = later(Instant::now(), reading.wait).min(deadline);
         let mut kept = BytesMut::new();
-        let to_the_end = read(&mut connection, &mut body, &mut request, reading, &mut kept);
+        let to_the_end = read(&mut connection, &mut body, &mut request, &reading, &mut kept);
         let is_whole = timeout_at(body_deadline, to_the_end).await.unwrap_or(false);
         // Who takes the request before all of it has come is to get the rest.
         if status.is_success() && !request.is_written() {
@@ -105,19 +105,20 @@ impl Client {
     /// The head of the answer to `request`, and the connection its body comes on.
     async fn answer(
         &self,
-        outbound: &Outbound<'_>,
+        url: &Url,
+        terms: &Terms<'_>,
         endpoint: &Endpoint,
-        request: &mut Unwritten<'_>,
+        request: &mut Unwritten,
         rules: &Rules,
     ) -> Result<(Connection, AnswerHead), Failure> {
-        let admits = |address: SocketAddr| dial::may_be_dialled(address, outbound.organization, &rules.policy);
+        let admits = |address: SocketAddr| dial::may_be_dialled(address, terms.organization, &rules.policy);
         loop {
             let waiting = self.0.pool.take(endpoint, admits);
             let is_new = waiting.is_none();
             let mut connection = match waiting {
                 Some(connection) => connection,
                 // Boxed, because it is rare and large: every attempt would carry its size.
-                None => Box::pin(self.connect(outbound, endpoint, rules)).await?,
+                None => Box::pin(self.connect(url, terms, endpoint, rules)).await?,
             };
             match connection.ask(request).await {
                 Ok(head) => return Ok((connection, head)),
@@ -128,19 +129,20 @@ impl Client {
         }
     }
 
-    /// A new connection to where `outbound` goes.
+    /// A new connection to where `url` leads.
     async fn connect(
         &self,
-        outbound: &Outbound<'_>,
+        url: &Url,
+        terms: &Terms<'_>,
         endpoint: &Endpoint,
         rules: &Rules,
     ) -> Result<Connection, Failure> {
-        let host = host(&outbound.target.url)?;
-        let (stream, address) = self.0.dialer.dial(host.clone(), endpoint.port, outbound.organization, rules).await?;
+        let host = host(url)?;
+        let (stream, address) = self.0.dialer.dial(host.clone(), endpoint.port, terms.organization, rules).await?;
         if endpoint.tls.is_none() {
             return Ok(Connection::new(stream, address));
         }
-        let stream = self.0.tls.handshake(stream, host, endpoint.port, outbound.tls).await?;
+        let stream = self.0.tls.handshake(stream, host, endpoint.port, terms.tls).await?;
         Ok(Connection::new(stream, address))
     }
 }
@@ -149,7 +151,7 @@ impl Client {
 async fn read(
     connection: &mut Connection,
     body: &mut Body,
-    request: &mut Unwritten<'_>,
+    request: &mut Unwritten,
     reading: &Reading,
     kept: &mut BytesMut,
 ) -> bool {
@@ -174,61 +176,52 @@ fn host(url: &Url) -> Result<Host<&str>, Failure> {
     url.host().ok_or_else(|| Failure::new(FailureCode::Render, "the URL has no host"))
 }
 
-fn endpoint(outbound: &Outbound<'_>, rules: &Rules) -> Result<Endpoint, Failure> {
-    let target = outbound.target;
+fn endpoint(target: &Target, settings: &TlsSettings, rules: &Rules) -> Result<Endpoint, Failure> {
     let tls = match target.url.scheme() {
-        "https" => Some(tls::fingerprint(outbound.tls)),
+        "https" => Some(tls::fingerprint(settings)),
         "http" => None,
         _ => return Err(Failure::new(FailureCode::Render, "the URL is neither https nor http")),
     };
     Ok(Endpoint { host: target.host.clone(), port: target.port, tls, proxy: rules.options.proxy.clone() })
 }
 
-/// The request as it goes out: origin form, exact length, our own framing.
-struct Message<'a> {
-    /// The head, and behind it a body that is small enough.
-    head: Vec<u8>,
-    /// A body that is not.
-    body: &'a [u8],
-}
+/// The request as it goes out: origin form, exact length, our own framing. A body that is
+/// small enough stands behind the head, and what it was made of is not kept.
+fn written_out(request: Outgoing, authorization: Option<HeaderValue>, rules: &Rules) -> Result<Unwritten, Failure> {
+    let Outgoing { method, target, headers, body, .. } = request;
+    let unsendable = |name: &str| Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
+    let is_one_of = |name: &str, names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let (copied, apart) =
+        if body.len() <= COPIED_BODY_BYTES_MAX { (&*body, Bytes::new()) } else { (&[][..], body.clone()) };
 
-impl<'a> Message<'a> {
-    fn new(outbound: &Outbound<'a>, rules: &Rules) -> Result<Message<'a>, Failure> {
-        let Outbound { method, target, headers, body, .. } = outbound;
-        let unsendable = |name: &str| Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
-        let is_one_of = |name: &str, names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
-        let (copied, apart) = if body.len() <= COPIED_BODY_BYTES_MAX { (*body, &[][..]) } else { (&[][..], *body) };
-
-        let root = PathAndQuery::from_static("/");
-        let path = target.path.path_and_query().unwrap_or(&root);
-        let headers_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        let mut head =
-            RequestHead::new(*method, path, path.as_str().len() + headers_bytes + FRAMING_BYTES + copied.len());
-        let mut add = |name: &str, value: &[u8]| head.add(name, value).map_err(|_| unsendable(name));
-        add("host", target.authority.as_bytes())?;
-        for (name, value) in *headers {
-            let is_replaced = outbound.authorization.is_some() && is_one_of(name, &["authorization"]);
-            if !is_replaced && !is_one_of(name, &OWN_HEADERS) {
-                add(name, value.as_bytes())?;
-            }
+    let root = PathAndQuery::from_static("/");
+    let path = target.path.path_and_query().unwrap_or(&root);
+    let headers_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let mut head = RequestHead::new(method, path, path.as_str().len() + headers_bytes + FRAMING_BYTES + copied.len());
+    let mut add = |name: &str, value: &[u8]| head.add(name, value).map_err(|_| unsendable(name));
+    add("host", target.authority.as_bytes())?;
+    for (name, value) in &headers {
+        let is_replaced = authorization.is_some() && is_one_of(name, &["authorization"]);
+        if !is_replaced && !is_one_of(name, &OWN_HEADERS) {
+            add(name, value.as_bytes())?;
         }
-        if let Some(authorization) = &outbound.authorization {
-            add("authorization", authorization.as_bytes())?;
-        }
-        if let Some(user_agent) = &rules.user_agent
-            && !headers.iter().any(|(name, _)| is_one_of(name, &["user-agent"]))
-        {
-            add("user-agent", user_agent.as_bytes())?;
-        }
-        // RFC 9110, section 8.6: without content, the methods that usually have some say so.
-        let expects_content = !matches!(method, Method::Get | Method::Delete);
-        if !body.is_empty() || expects_content {
-            add("content-length", body.len().to_string().as_bytes())?;
-        }
-        let mut head = head.end();
-        head.extend_from_slice(copied);
-        Ok(Message { head, body: apart })
     }
+    if let Some(authorization) = &authorization {
+        add("authorization", authorization.as_bytes())?;
+    }
+    if let Some(user_agent) = &rules.user_agent
+        && !headers.iter().any(|(name, _)| is_one_of(name, &["user-agent"]))
+    {
+        add("user-agent", user_agent.as_bytes())?;
+    }
+    // RFC 9110, section 8.6: without content, the methods that usually have some say so.
+    let expects_content = !matches!(method, Method::Get | Method::Delete);
+    if !body.is_empty() || expects_content {
+        add("content-length", body.len().to_string().as_bytes())?;
+    }
+    let mut head = head.end();
+    head.extend_from_slice(copied);
+    Ok(Unwritten::new(head, apart))
 }
 
 /// Why no answer came. What TLS says counts more than what it led to: a refused client

@@ -49,7 +49,7 @@ use crate::time::Timestamp;
 
 use address::Policy;
 use dial::Dialer;
-use exchange::{Outbound, Reading, Reply};
+use exchange::{Reading, Reply, Terms};
 use oauth2::{Credentials, Errand, Tokens};
 use pool::Pool;
 use tls::Tls;
@@ -266,11 +266,12 @@ impl Client {
                 let (scope, audience) = (scope.as_deref(), audience.as_deref());
                 let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
                 // Boxed as connecting is: most attempts need no token.
-                return Box::pin(self.attempt_with_token(&call, &credentials, deadline)).await;
+                return Box::pin(self.attempt_with_token(call, &credentials, deadline)).await;
             }
         };
-        let reply = self.exchange(outbound(&call, authorization, deadline)).await?;
-        Ok(match call.authentication {
+        let (authentication, terms) = (call.authentication, terms(&call, deadline));
+        let reply = self.exchange(call.request, authorization, terms).await?;
+        Ok(match authentication {
             Authentication::Basic { user, password } => {
                 let sent = Zeroizing::new(oauth2::basic_credentials(user, password.expose()));
                 unrepeated(reply, &[&sent, password.expose()])
@@ -285,16 +286,17 @@ impl Client {
     /// nothing. A token fetched in this very attempt is not better the second time.
     async fn attempt_with_token(
         &self,
-        call: &Call<'_>,
+        call: Call<'_>,
         credentials: &Credentials<'_>,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
+        let terms = terms(&call, deadline);
         let errand = Errand { organization: call.organization, lane: call.lane, deadline };
         let mut is_repeated = false;
         loop {
             let held = self.token(credentials, errand).await?;
             let authorization = Some(oauth2::bearer(&held.token)?);
-            let reply = self.exchange(outbound(call, authorization, deadline)).await?;
+            let reply = self.exchange(call.request.clone(), authorization, terms).await?;
             let reply = unrepeated(reply, &[held.token.expose()]);
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Ok(reply);
@@ -329,13 +331,8 @@ pub(crate) fn dialled(url: &url::Url) -> Option<Result<SocketAddr, &str>> {
     }
 }
 
-fn outbound<'a>(call: &'a Call<'a>, authorization: Option<HeaderValue>, deadline: Instant) -> Outbound<'a> {
-    Outbound {
-        method: call.request.method,
-        target: &call.request.target,
-        headers: &call.request.headers,
-        authorization,
-        body: &call.request.body,
+fn terms<'a>(call: &Call<'a>, deadline: Instant) -> Terms<'a> {
+    Terms {
         organization: call.organization,
         tls: call.tls,
         deadline,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use url::{Url, form_urlencoded};
 
 use super::cache::Cache;
-use super::exchange::{Outbound, Reading};
+use super::exchange::{Reading, Terms};
 use super::tls::{Fingerprint, digest};
 use super::{Client, Failure, later};
 use crate::id::Lane;
@@ -26,7 +26,7 @@ use crate::limits::{
     ACCESS_TOKEN_BYTES_MAX, TOKEN_ANSWER_BYTES_MAX, TOKEN_LIFETIME_DEFAULT, TOKEN_LIFETIME_MAX, TOKEN_MARGIN_MAX,
     TOKENS_MAX,
 };
-use crate::model::{FailureCode, Header, Method, Target, TlsSettings};
+use crate::model::{FailureCode, Method, Outgoing, Target, TlsSettings};
 use crate::secret::Secret;
 
 /// What a token is fetched with.
@@ -165,17 +165,13 @@ impl Client {
         let target = Url::parse(credentials.token_url).ok().and_then(|url| Target::new(url).ok());
         let target = target.ok_or_else(|| failure("token_url is not a URL"))?;
         let tls = TlsSettings::default();
-        let headers: [Header; 2] = [
+        let headers = vec![
             ("accept".into(), "application/json".to_owned()),
             ("content-type".into(), "application/x-www-form-urlencoded".to_owned()),
         ];
-        let form = credentials.form();
-        let outbound = Outbound {
-            method: Method::Post,
-            target: &target,
-            headers: &headers,
-            authorization: Some(credentials.authorization()?),
-            body: form.as_bytes(),
+        let (target, body) = (Arc::new(target), credentials.form().into());
+        let request = Outgoing { method: Method::Post, target, headers, body, missing: Vec::new() };
+        let terms = Terms {
             organization: errand.organization,
             tls: &tls,
             deadline: errand.deadline,
@@ -185,7 +181,8 @@ impl Client {
                 wait: Duration::MAX,
             },
         };
-        let reply = self.exchange(outbound).await.map_err(told_of_endpoint)?;
+        let authorization = Some(credentials.authorization()?);
+        let reply = self.exchange(request, authorization, terms).await.map_err(told_of_endpoint)?;
         if !reply.status.is_success() {
             let status = reply.status.as_u16();
             let speaks_against_it = status == 429 || reply.status.is_server_error();

@@ -31,11 +31,16 @@ impl Dialect for Standard {
         let seconds = signing.now.as_secs();
         // Newest first: a receiver that knows only the first one is up to date.
         let keys = signing.secrets.iter().rev().filter_map(|secret| StandardKey::read(secret).ok());
-        let signatures: Vec<String> = keys.map(|key| key.sign(&id, seconds, signing.body)).collect();
+        let mut signatures = keys.map(|key| key.sign(&id, seconds, signing.body));
+        let mut signature = signatures.next().unwrap_or_default();
+        for another in signatures {
+            signature.push(' ');
+            signature.push_str(&another);
+        }
         vec![
             ("webhook-id".into(), id),
             ("webhook-timestamp".into(), seconds.to_string()),
-            ("webhook-signature".into(), signatures.join(" ")),
+            ("webhook-signature".into(), signature),
         ]
     }
 
