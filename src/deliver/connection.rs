@@ -310,6 +310,25 @@ mod tests {
         }
     }
 
+    /// It goes out in whatever pieces the connection takes.
+    #[tokio::test]
+    async fn a_request_arrives_as_it_was_written() {
+        for piece_bytes in [1, 7, HEAD.len(), HEAD.len() + 1, 1000] {
+            let (ours, mut peer) = duplex(piece_bytes);
+            let mut connection = Connection::new(ours, address());
+            let body: Vec<u8> = (0..100).collect();
+            let mut request = Unwritten::new(HEAD.to_vec(), body.clone().into());
+            let mut received = vec![0; HEAD.len() + body.len()];
+            let answering = async {
+                peer.read_exact(&mut received).await.expect("all of it");
+                peer.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await.expect("written");
+            };
+            let (answer, ()) = tokio::join!(connection.ask(&mut request), answering);
+            assert!(answer.is_ok() && request.is_written());
+            assert_eq!(received, [HEAD, &body].concat());
+        }
+    }
+
     /// Receivers that refuse a large body say so before they have read it, and do not read on.
     #[tokio::test]
     async fn what_was_said_before_the_connection_broke_counts() {
@@ -343,7 +362,7 @@ mod tests {
     async fn a_large_answer_leaves_no_large_buffer_behind() {
         let (mut connection, mut peer) = connection();
         let head = format!("HTTP/1.1 204 OK\r\nx: {}\r\n\r\n", "y".repeat(30_000));
-        let mut request = asking();
+        let mut request = Unwritten::new(HEAD.to_vec(), Bytes::from_static(b"a body"));
         let (answer, written) = tokio::join!(connection.ask(&mut request), peer.write_all(head.as_bytes()));
         assert!(written.is_ok() && answer.expect("an answer").is_kept && request.is_written());
         assert!(request.head.capacity() == 0 && request.body.is_empty(), "nor does a request");

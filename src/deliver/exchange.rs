@@ -191,8 +191,8 @@ fn written_out(request: Outgoing, authorization: Option<HeaderValue>, rules: &Ru
     let Outgoing { method, target, headers, body, .. } = request;
     let unsendable = |name: &str| Failure::new(FailureCode::Render, format!("the header {name} cannot be sent"));
     let is_one_of = |name: &str, names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
-    let (copied, apart) =
-        if body.len() <= COPIED_BODY_BYTES_MAX { (&*body, Bytes::new()) } else { (&[][..], body.clone()) };
+    let body_bytes = body.len();
+    let (copied, apart) = if body_bytes <= COPIED_BODY_BYTES_MAX { (body, Bytes::new()) } else { (Bytes::new(), body) };
 
     let root = PathAndQuery::from_static("/");
     let path = target.path.path_and_query().unwrap_or(&root);
@@ -216,11 +216,11 @@ fn written_out(request: Outgoing, authorization: Option<HeaderValue>, rules: &Ru
     }
     // RFC 9110, section 8.6: without content, the methods that usually have some say so.
     let expects_content = !matches!(method, Method::Get | Method::Delete);
-    if !body.is_empty() || expects_content {
-        add("content-length", body.len().to_string().as_bytes())?;
+    if body_bytes > 0 || expects_content {
+        add("content-length", body_bytes.to_string().as_bytes())?;
     }
     let mut head = head.end();
-    head.extend_from_slice(copied);
+    head.extend_from_slice(&copied);
     Ok(Unwritten::new(head, apart))
 }
 

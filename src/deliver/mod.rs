@@ -292,20 +292,19 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let terms = terms(&call, deadline);
         let errand = Errand { organization: call.organization, lane: call.lane, deadline };
-        let mut is_repeated = false;
+        let (mut request, mut is_repeated) = (call.request, false);
         loop {
             let held = self.token(credentials, errand).await?;
             let authorization = Some(oauth2::bearer(&held.token)?);
-            let reply = self.exchange(call.request.clone(), authorization, terms).await?;
+            let again = (!held.is_new && !is_repeated).then(|| request.clone());
+            let reply = self.exchange(request, authorization, terms).await?;
             let reply = unrepeated(reply, &[held.token.expose()]);
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Ok(reply);
             }
             self.0.tokens.discard(call.lane, &held.token);
-            if held.is_new || is_repeated {
-                return Ok(reply);
-            }
-            is_repeated = true;
+            let Some(again) = again else { return Ok(reply) };
+            (request, is_repeated) = (again, true);
         }
     }
 

@@ -172,8 +172,8 @@ impl StoreError {
     fn is_damage(&self) -> bool {
         match self {
             StoreError::Database(error) | StoreError::Commit(error) => open::damage(error).is_some(),
-            StoreError::Log => true,
-            StoreError::Record(_) | StoreError::UnknownKey(_) => false,
+            // The log's own: the database is whole.
+            StoreError::Log | StoreError::Record(_) | StoreError::UnknownKey(_) => false,
         }
     }
 
@@ -344,7 +344,7 @@ impl Store {
         let mut wal = shared.open_wal()?;
         let mut random = StdRng::from_seed(seed);
         let is_clean = schema::prepare(&database, &mut wal, random.random())?;
-        let database = open::compacted(database, &shared)?;
+        let (database, was_compacted) = open::compacted(database, &shared)?;
         shared.load(&database, |_| !is_clean)?;
         let (sender, notices) = mpsc::channel(NOTICE_QUEUE_MAX);
         let mut writer = Writer::new(shared.clone(), sender, random, wal);
@@ -354,6 +354,9 @@ impl Store {
         }
         writer.reseal_all(&database)?;
         shared.put_database(Some(Arc::new(database)));
+        if was_compacted {
+            writer.sync();
+        }
         let nudged = Arc::downgrade(&shared);
         shared.clock.on_set(move || {
             if let Some(shared) = nudged.upgrade() {

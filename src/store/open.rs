@@ -145,7 +145,7 @@ pub(super) fn builder(cache_bytes: u64) -> redb::Builder {
 ///
 /// redb checks the sums of all pages after a crash, but of a large store or one at rest.
 /// Where the process ended by a panic it may have closed the file in order, and would not
-/// look: then it is asked to.
+/// look: then, or where damage was met, it is asked to.
 pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
     refuse_newer(&shared.file)?;
     let mut builder = shared.builder();
@@ -167,7 +167,7 @@ pub(super) fn at_start(shared: &Shared) -> Result<Database, OpenError> {
         }
     }
     shared.under_way.end(Kind::Check);
-    // It is there after a panic alone.
+    // It is there after a panic alone, or where damage was met.
     let _ = std::fs::remove_file(check_asked_for(&shared.file));
     Ok(database)
 }
@@ -199,7 +199,7 @@ fn is_check_asked_for(file: &Path) -> bool {
 }
 
 /// Has the next start check the sums, whatever the store says of itself: who panicked may
-/// have met damage, and a store at rest would be opened without a look, again and again.
+/// have met damage (or said so), and a store at rest would be opened without a look, again and again.
 pub(super) fn ask_for_check(file: &Path) {
     if let Err(error) = std::fs::write(check_asked_for(file), []) {
         tracing::warn!(%error, "the next start cannot be asked to check the store");
@@ -207,11 +207,11 @@ pub(super) fn ask_for_check(file: &Path) {
 }
 
 /// Makes a file smaller that is large and mostly free. Without that it still does:
-/// where it cannot be done, the store is opened anew as it is.
-pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<Database, OpenError> {
+/// where it cannot be done, the store is opened anew as it is. Answers whether it was done.
+pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<(Database, bool), OpenError> {
     let (live_bytes, file_bytes) = (Counts::load(&database)?.live_bytes, shared.file_bytes());
     if !is_worth_compacting(file_bytes, live_bytes, shared.compact_above_bytes()) {
-        return Ok(database);
+        return Ok((database, false));
     }
     tracing::info!(file_bytes, live_bytes, "the store's file is mostly free: it is compacted");
     shared.under_way.compacts(shared.clock.now(), live_bytes);
@@ -220,10 +220,10 @@ pub(super) fn compacted(mut database: Database, shared: &Shared) -> Result<Datab
     if let Err(error) = compacted {
         tracing::warn!(%error, "the store could not be compacted");
         drop(database);
-        return shared.open_database();
+        return shared.open_database().map(|database| (database, false));
     }
     tracing::info!(file_bytes = shared.file_bytes(), "the store is compacted");
-    Ok(database)
+    Ok((database, true))
 }
 
 /// Checks the sums of every page. False: some were wrong, and the commit before was

@@ -335,10 +335,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Where an error says that the database is damaged, the next start is to check it.
+    pub(super) fn doubt(&self, error: &StoreError) {
+        if error.is_damage() {
+            open::ask_for_check(&self.file);
+        }
+    }
+
     pub(super) fn read<T>(&self, query: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, ReadError> {
         let database = self.database().ok_or(ReadError)?;
         query(&database).map_err(|error| {
             tracing::error!(%error, "the store cannot be read");
+            self.doubt(&error);
             ReadError
         })
     }

@@ -177,12 +177,12 @@ impl Disk {
         self.lock().has_power
     }
 
-    /// Changes and syncs asked of it.
     /// What was read of it.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.lock().read_bytes
     }
 
+    /// Changes and syncs asked of it.
     pub(crate) fn writes(&self) -> u64 {
         self.lock().writes
     }

@@ -39,9 +39,9 @@ pub(super) fn open_on(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> 
 }
 
 /// The same, with a file that is compacted whenever less than a quarter of it is live.
-fn open_compacting(disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
+pub(super) fn open_compacting(seed: Seed, disk: &Disk, clock: &Clock) -> Result<Stepped, OpenError> {
     let options = Options { compact_above_bytes: 1, ..options("/nowhere".into()) };
-    Stepped::open(disk, options, clock.clone(), SMALL)
+    Stepped::open(disk, options, clock.clone(), seed)
 }
 
 /// Asks for something, lets the writer take turns and answers what came of it.
@@ -252,7 +252,7 @@ fn a_crash_or_a_fault_while_a_store_is_compacted_costs_nothing() {
     let (files, clock, facts) = furnished();
     let disk = quiet(files.clone());
     disk.record();
-    let mut compacted = open_compacting(&disk, &clock).unwrap();
+    let mut compacted = open_compacting(SMALL, &disk, &clock).unwrap();
     compacted.check();
     compacted.close();
     let (before, after) = (files.database.len(), disk.files().database.len());
@@ -265,7 +265,7 @@ fn a_crash_or_a_fault_while_a_store_is_compacted_costs_nothing() {
     assert!(images > 50, "{images} images");
     let faults = each_fault_of(&files, &clock, &facts, |disk, nth| {
         disk.fail_in(nth);
-        drop(open_compacting(disk, &clock));
+        drop(open_compacting(SMALL, disk, &clock));
     });
     assert!(faults > 20, "{faults} operations");
 }
@@ -328,7 +328,7 @@ fn each_fault_of(files: &Files, clock: &Clock, facts: &BTreeMap<DeliveryId, Fact
 }
 
 /// A store with something of everything in it, as its disk holds it after a crash.
-fn furnished() -> (Files, Clock, BTreeMap<DeliveryId, Fact>) {
+pub(super) fn furnished() -> (Files, Clock, BTreeMap<DeliveryId, Fact>) {
     let mut bench = Bench::new(SMALL);
     bench.subscribe();
     bench.publish(8);

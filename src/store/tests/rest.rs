@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use super::images::{Bench, LARGE, SMALL, each_image, quiet};
+use super::images::{Bench, LARGE, SMALL, each_image, furnished, open_compacting, quiet};
 use super::*;
 use crate::store::schema;
 use crate::store::simulated::{Change as Written, Files, Side};
@@ -129,4 +129,15 @@ fn a_large_store_that_crashed_is_not_read_as_a_whole() {
     drop(Bench::on(LARGE, disk.clone(), bench.clock.clone()));
     let images = each_image(crashed, &disk.take_recorded(), |_, image| assert!(!needs(&image).0));
     assert!(images > 10, "{images} images");
+}
+
+/// A compaction does not note which pages are free.
+#[test]
+fn a_large_store_that_was_compacted_is_not_read_as_a_whole() {
+    let (files, clock, facts) = furnished();
+    let disk = quiet(files.clone());
+    let _open = open_compacting(LARGE, &disk, &clock).unwrap();
+    assert!(disk.files().database.len() < files.database.len() / 2, "it was compacted");
+    assert!(!needs(&disk.files()).0);
+    Bench::on(LARGE, quiet(disk.files()), clock).assert_facts(&facts);
 }

@@ -540,7 +540,7 @@ impl Writer {
     }
 
     /// Syncs the database, with nothing new: a compaction does not note which pages are free.
-    fn sync(&mut self) {
+    pub(in crate::store) fn sync(&mut self) {
         let Some(database) = self.shared.database() else { return };
         if let Err(error) = self.rest.begin(&database).and_then(|transaction| self.rest.end(transaction)) {
             self.broke(database, &error);
@@ -574,9 +574,7 @@ impl Writer {
             return error.to_publisher();
         }
         tracing::error!(%error, "the store failed; it is opened anew");
-        if error.is_damage() {
-            open::ask_for_check(&self.shared.file);
-        }
+        self.shared.doubt(error);
         self.shared.put_database(None);
         self.rest.put_wal(Wal::none());
         drop(database);
@@ -658,6 +656,7 @@ impl Writer {
             Ok(()) => self.rest.clear_wal(),
             Err(error) => {
                 tracing::error!(%error, "the store could not be closed cleanly; the next start takes longer");
+                self.shared.doubt(&error);
             }
         }
         self.shared.put_database(None);

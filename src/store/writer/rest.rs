@@ -36,6 +36,8 @@ pub(super) struct Rest {
     rested_at: Timestamp,
     /// What was committed since the database was synced.
     wal: Wal,
+    /// Whether there is something that not even the log has.
+    is_owing: bool,
 }
 
 /// Whether the log has what a transaction changes.
@@ -50,7 +52,7 @@ impl Rest {
     /// Of a store that is just opened, which is written to.
     pub(super) fn after(shared: Arc<Shared>, wal: Wal) -> Rest {
         let written_at = shared.clock.now();
-        Rest { shared, is_marked: false, is_over: false, written_at, rested_at: Timestamp::ZERO, wal }
+        Rest { shared, is_marked: false, is_over: false, written_at, rested_at: Timestamp::ZERO, wal, is_owing: false }
     }
 
     /// In how long it is time for a rest; none: not before the next commit.
@@ -81,6 +83,7 @@ impl Rest {
         let generation = schema::next_generation(&transaction)?;
         transaction.commit()?;
         self.wal.begin(generation);
+        self.is_owing = false;
         self.wrote();
         Ok(())
     }
@@ -100,18 +103,20 @@ impl Rest {
         }
     }
 
-    /// Commits a transaction in memory alone, because it matters to no crash, and because
-    /// another that is synced follows soon.
+    /// Commits a transaction in memory alone, because it matters little to a crash, and
+    /// because another that is synced follows soon.
     pub(super) fn end_unsynced(&mut self, mut transaction: WriteTransaction) -> Result<(), StoreError> {
         // The disk says that the store is closed.
         if self.is_marked {
             return self.end(transaction);
         }
         schema::set_synced(&mut transaction, false)?;
-        self.end_logged(transaction)
+        self.end_logged(transaction)?;
+        self.is_owing = true;
+        Ok(())
     }
 
-    /// Commits a transaction that the log has, and that is made in memory alone.
+    /// Commits a transaction in memory alone: the log has it, or no crash needs it.
     pub(super) fn end_logged(&mut self, transaction: WriteTransaction) -> Result<(), StoreError> {
         transaction.commit()?;
         self.wrote();
@@ -120,7 +125,7 @@ impl Rest {
 
     /// Whether something was committed since the database was synced.
     pub(super) fn is_behind(&self) -> bool {
-        !self.wal.is_empty()
+        !self.wal.is_empty() || self.is_owing
     }
 
     /// The log of a database that was opened anew; none, where it was dropped.
@@ -160,6 +165,7 @@ impl Writer {
             let generation = schema::next_generation(&transaction)?;
             transaction.commit()?;
             self.rest.wal.begin(generation);
+            self.rest.is_owing = false;
             Ok(())
         })();
         if let Err(error) = rested {

@@ -157,6 +157,7 @@ fn housekeeping_ends_where_the_store_broke() {
     writer.jobs.push_back((7, job));
     writer.housekeep(true);
     assert!(!store.is_ready());
+    assert!(store.shared.file.with_extension("check").exists(), "the next start has a look");
     let heard: Vec<Notice> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
     assert_eq!(heard.iter().filter(|notice| matches!(notice, Notice::Down)).count(), 1);
 }
@@ -185,8 +186,23 @@ fn counters_of_many_lanes_are_written_a_part_at_a_time() {
     assert_eq!(rows(), STATS_FLUSHED_AT_ONCE_MAX as u64, "something was committed, and more may come");
     assert_eq!(writer.patience(), Duration::ZERO);
     writer.housekeep(true);
+    assert!(writer.rest.is_behind(), "a part is not synced");
     writer.housekeep(true);
+    assert!(!writer.rest.is_behind());
     assert_eq!(rows(), lanes);
+
+    // Whoever is answered by the log takes the last part along.
+    writer.dirty.extend((1..=lanes).map(|number| Lane(u32::try_from(number).unwrap())));
+    clock.set(clock.now() + FLUSH_EVERY);
+    writer.housekeep(true);
+    writer.housekeep(true);
+    let transaction = writer.rest.begin(&database).unwrap();
+    writer.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX).unwrap();
+    writer.rest.end_logged(transaction).unwrap();
+    assert!(writer.rest.is_behind() && writer.patience() <= FLUSH_EVERY);
+    clock.set(clock.now() + FLUSH_EVERY);
+    writer.housekeep(true);
+    assert!(!writer.rest.is_behind());
 }
 
 /// A small store is read in no time: it costs its flash nothing to be at rest.
