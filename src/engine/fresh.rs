@@ -62,13 +62,17 @@ impl Fresh {
     }
 }
 
-/// The events that were last read for each lane. The next reading of a lane takes
-/// their place, so none stays that nobody asks for; bounded in bytes: what is beyond
-/// is read when it is attempted.
+/// The events that were last read for each lane, and the time before that: it is read on
+/// while some of those still wait for their turn. So none stays that nobody asks for;
+/// bounded in bytes: what is beyond is read when it is attempted.
 pub(super) struct Fetched {
-    lanes: FxHashMap<Lane, FxHashMap<EventId, Arc<Event>>>,
+    lanes: FxHashMap<Lane, [FxHashMap<EventId, Arc<Event>>; 2]>,
     bytes: usize,
     bytes_max: usize,
+}
+
+fn weight_of(events: &FxHashMap<EventId, Arc<Event>>) -> usize {
+    events.values().map(|event| weight(event)).sum()
 }
 
 impl Fetched {
@@ -77,22 +81,32 @@ impl Fetched {
         Fetched { lanes: FxHashMap::default(), bytes: 0, bytes_max }
     }
 
-    /// Keeps what was read for a lane, and nothing that was read before.
+    /// Keeps what was read for a lane, and of what was read before what was read last.
     pub(super) fn put(&mut self, lane: Lane, events: Vec<Event>) {
-        self.forget(lane);
+        let [last, before] = self.lanes.remove(&lane).unwrap_or_default();
+        self.bytes -= weight_of(&before);
         let bytes: usize = events.iter().map(weight).sum();
-        if !events.is_empty() && self.bytes + bytes <= self.bytes_max {
-            self.bytes += bytes;
-            self.lanes.insert(lane, events.into_iter().map(|event| (event.id, Arc::new(event))).collect());
+        let last = match self.bytes + bytes > self.bytes_max {
+            true => {
+                self.bytes -= weight_of(&last);
+                FxHashMap::default()
+            }
+            false => last,
+        };
+        let fits = self.bytes + bytes <= self.bytes_max;
+        let events = if fits { events } else { Vec::new() };
+        self.bytes += if fits { bytes } else { 0 };
+        if !events.is_empty() || !last.is_empty() {
+            self.lanes.insert(lane, [events.into_iter().map(|event| (event.id, Arc::new(event))).collect(), last]);
         }
     }
 
     /// An event, if it was read for the lane.
     pub(super) fn take(&mut self, lane: Lane, id: EventId) -> Option<Arc<Event>> {
-        let events = self.lanes.get_mut(&lane)?;
-        let event = events.remove(&id)?;
+        let read = self.lanes.get_mut(&lane)?;
+        let event = read.iter_mut().find_map(|events| events.remove(&id))?;
         self.bytes -= weight(&event);
-        if events.is_empty() {
+        if read.iter().all(FxHashMap::is_empty) {
             self.lanes.remove(&lane);
         }
         Some(event)
@@ -100,8 +114,8 @@ impl Fetched {
 
     /// Drops what was read for a lane.
     pub(super) fn forget(&mut self, lane: Lane) {
-        let events = self.lanes.remove(&lane).unwrap_or_default();
-        self.bytes -= events.values().map(|event| weight(event)).sum::<usize>();
+        let read = self.lanes.remove(&lane).unwrap_or_default();
+        self.bytes -= read.iter().map(weight_of).sum::<usize>();
     }
 }
 
@@ -133,7 +147,10 @@ mod tests {
         assert!(fetched.take(Lane(1), ids[0]).is_none(), "each once");
         assert!(fetched.take(Lane(2), ids[0]).is_some(), "lanes do not share");
         fetched.put(Lane(1), vec![read(ids[2], 10)]);
-        assert!(fetched.take(Lane(1), ids[1]).is_none());
+        assert!(fetched.take(Lane(1), ids[1]).is_some(), "it waits for its turn while the lane is read on");
+        fetched.put(Lane(1), vec![read(ids[0], 10)]);
+        fetched.put(Lane(1), Vec::new());
+        assert!(fetched.take(Lane(1), ids[2]).is_none());
         fetched.put(Lane(2), vec![read(ids[0], 1 << 20)]);
         assert!(fetched.take(Lane(2), ids[0]).is_none(), "there is no room");
         fetched.forget(Lane(1));

@@ -117,7 +117,7 @@ impl LaneState {
 
     /// How many heads are held: enough that reading ahead keeps up.
     fn window(&self) -> usize {
-        LANE_HEADS_MAX.max(2 * self.settings.concurrency as usize)
+        LANE_HEADS_MAX.max(4 * self.settings.concurrency as usize)
     }
 
     /// Takes a committed row in, or leaves it to the store.
@@ -165,7 +165,7 @@ impl LaneState {
     /// What to read from the store now: after which key, how many rows, and what
     /// to call it.
     pub(super) fn wants_load(&mut self) -> Option<(Option<Key>, usize, u64)> {
-        let low = self.heads.len() <= self.window() / 4;
+        let low = self.heads.len() <= self.window() / 2;
         if !self.settings.enabled || !self.more || self.loading.is_some() || !low {
             return None;
         }

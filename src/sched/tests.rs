@@ -545,7 +545,7 @@ fn a_backlog_is_read_in_pieces_and_idle_reads_nothing() {
     world.lane(1, settings("a"));
     world.run_for(seconds(3600));
     assert_eq!(world.delivered.len(), 10_000);
-    let needed = 10_000 / (LANE_HEADS_MAX * 3 / 4);
+    let needed = 10_000 / (LANE_HEADS_MAX / 2);
     assert!(world.loads <= needed + 10, "{} reads", world.loads);
     let loads = world.loads;
     world.run_for(seconds(86_400));
