@@ -164,7 +164,7 @@ pub const NOT_MADE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1
 pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Outcomes of a lane that wait for their commit: more, and it starts no attempt.
 pub const LANE_UNSETTLED_MAX: usize = 1024;
-/// Heads of a lane held in memory, unless twice its concurrency is more.
+/// Heads of a lane held in memory, unless four times its concurrency is more.
 pub const LANE_HEADS_MAX: usize = 64;
 /// Lanes whose rows are read at the same time.
 pub const LOADS_AT_ONCE_MAX: usize = 16;
@@ -248,6 +248,8 @@ pub const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// it holds should find room in the database once the ballast is gone. It takes more there
 /// where its rows lie far apart.
 pub const WAL_SHARE: u64 = 2;
+/// Pending rows that wait beside their table for who reads; more go into it at once.
+pub const YOUNG_ROWS_MAX: usize = 16 * 1024;
 /// After a log that could not be written, so many commits are the database's own before it
 /// is tried again.
 pub const WAL_RESTS_FOR_COMMITS: u32 = 1000;

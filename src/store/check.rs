@@ -18,7 +18,7 @@ use super::tables;
 /// **Index and records are one to one** (see [`inspect`](super::inspect)), and what
 /// each lane is known to have pending is what it has.
 pub(super) fn check(store: &Store) {
-    let database = store.shared.database().unwrap();
+    let database = store.shared.shown().unwrap();
     let report = inspect(&database, Some(&store.shared.keyring())).unwrap();
     assert_eq!(report.faults, Vec::new(), "{} faults", report.faults_total);
     let transaction = database.begin_read().unwrap();
@@ -37,7 +37,7 @@ pub(super) fn check(store: &Store) {
 pub(super) fn check_numbers(store: &Store) {
     let mut kept: BTreeMap<DeliveryId, Vec<u32>> = BTreeMap::new();
     {
-        let database = store.shared.database().unwrap();
+        let database = store.shared.shown().unwrap();
         let attempts = database.begin_read().unwrap().open_table(tables::ATTEMPT).unwrap();
         for row in attempts.iter().unwrap() {
             let key = *row.unwrap().0.value();
@@ -59,13 +59,13 @@ pub(super) fn check_numbers(store: &Store) {
 
 /// Every event, oldest first.
 pub(super) fn events(store: &Store) -> Vec<EventId> {
-    let events = read(&store.shared.database().unwrap()).open_table(tables::EVENT).unwrap();
+    let events = read(&store.shared.shown().unwrap()).open_table(tables::EVENT).unwrap();
     events.iter().unwrap().map(|row| EventId::from_key(*row.unwrap().0.value())).collect()
 }
 
 /// Every pending delivery, with its due time.
 pub(super) fn pending(store: &Store) -> Vec<(DeliveryId, Timestamp)> {
-    let pending = read(&store.shared.database().unwrap()).open_table(tables::PENDING).unwrap();
+    let pending = read(&store.shared.shown().unwrap()).open_table(tables::PENDING).unwrap();
     let place = |key: &[u8; 24]| {
         let (lane, (due, event)) = tables::pending_from_key(key);
         (event.delivery(lane), due)
@@ -75,7 +75,7 @@ pub(super) fn pending(store: &Store) -> Vec<(DeliveryId, Timestamp)> {
 
 /// Rows of everything that retention is to take away.
 pub(super) fn retained_rows(store: &Store) -> u64 {
-    let transaction = read(&store.shared.database().unwrap());
+    let transaction = read(&store.shared.shown().unwrap());
     transaction.open_table(tables::EVENT).unwrap().len().unwrap()
         + transaction.open_table(tables::OUTCOME).unwrap().len().unwrap()
         + transaction.open_table(tables::ATTEMPT).unwrap().len().unwrap()

@@ -7,10 +7,11 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::id::{DeliveryId, EventId, Lane};
-use crate::limits::{ATTEMPTS_KEPT_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX};
+use crate::limits::{ATTEMPTS_KEPT_MAX, RESPONSE_KEPT_EARLIER_BYTES_MAX, YOUNG_ROWS_MAX};
 use crate::model::{Attempt, AttemptOutcome, Event, FailureCode, Head, Key, Settlement, TerminalState};
 use crate::time::Timestamp;
 
+use super::ahead::Young;
 use super::count::BytesChange;
 use super::records::*;
 use super::tables::*;
@@ -29,6 +30,8 @@ pub(super) struct Hot<'txn> {
     /// What is changed, where that is to be logged and is not too much for it. Retention
     /// does without: see [`Hot::purge_event`].
     pub(super) record: Option<Record>,
+    /// Pending rows that are not in their table, where what is changed is noted.
+    pub(super) young: Option<Young>,
 }
 
 /// What an event's row takes, as the lanes that it waits in count it.
@@ -50,12 +53,14 @@ impl<'txn> Hot<'txn> {
             idempotency: transaction.open_table(IDEMPOTENCY)?,
             bytes: BytesChange::default(),
             record: None,
+            young: None,
         })
     }
 
-    /// The same, and notes what is changed.
-    pub(super) fn open_noting(transaction: &'txn WriteTransaction) -> Result<Hot<'txn>, StoreError> {
-        Ok(Hot { record: Some(Record::new()), ..Hot::open(transaction)? })
+    /// The same, and notes what is changed. The `young` rows are pending beside those of the
+    /// table.
+    pub(super) fn open_noting(transaction: &'txn WriteTransaction, young: Young) -> Result<Hot<'txn>, StoreError> {
+        Ok(Hot { record: Some(Record::new()), young: Some(young), ..Hot::open(transaction)? })
     }
 
     /// Notes a change: **every one that is made here to a table**.
@@ -89,21 +94,35 @@ impl<'txn> Hot<'txn> {
         let value = encode_pending(head, weight_bytes)?;
         self.bytes.live += size(24, &value);
         let key = pending_key(lane, head.key());
-        if let Some(old) = self.pending.insert(&key, value.as_slice())? {
-            self.bytes.live -= size(24, old.value());
-        }
         self.note(Logged::Pending, &key, Some(&value));
+        match &mut self.young {
+            // None of these is in the table: it is new, or was just taken away.
+            Some(young) if young.len() < YOUNG_ROWS_MAX => drop(young.insert(key, value)),
+            _ => {
+                if let Some(old) = self.pending.insert(&key, value.as_slice())? {
+                    self.bytes.live -= size(24, old.value());
+                }
+            }
+        }
         Ok(())
     }
 
     /// Takes a pending row away. Answers what its event weighs; none: it was not there.
     fn remove_pending(&mut self, lane: Lane, key: Key) -> Result<Option<u32>, StoreError> {
         let row = pending_key(lane, key);
-        let Some(old) = self.pending.remove(&row)? else { return Ok(None) };
-        self.bytes.live -= size(24, old.value());
-        // What cannot be read was counted as nothing.
-        let weight_bytes = passed_over(decode_weight(old.value()), key.1.delivery(lane))?.unwrap_or(0);
-        drop(old);
+        let read = |value: &[u8]| {
+            // What cannot be read was counted as nothing.
+            let weight_bytes = passed_over(decode_weight(value), key.1.delivery(lane))?.unwrap_or(0);
+            Ok::<_, StoreError>((size(24, value), weight_bytes))
+        };
+        let (bytes, weight_bytes) = match self.young.as_mut().and_then(|young| young.remove(&row)) {
+            Some(value) => read(&value)?,
+            None => match self.pending.remove(&row)? {
+                Some(old) => read(old.value())?,
+                None => return Ok(None),
+            },
+        };
+        self.bytes.live -= bytes;
         self.note(Logged::Pending, &row, None);
         Ok(Some(weight_bytes))
     }

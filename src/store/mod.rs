@@ -8,7 +8,8 @@
 //!
 //! - `tables.rs` keys, `records.rs` and `settings.rs` stored forms, `schema.rs` versions.
 //! - `count.rs` what is counted over everything; `recount.rs` what lanes have pending, after a crash.
-//! - `hot.rs` what happens to events and deliveries inside a transaction; `wal.rs` the write-ahead log of it.
+//! - `hot.rs` what happens to events and deliveries inside a transaction; `wal.rs` the write-ahead log of it;
+//!   `ahead.rs` what only that has.
 //! - `sealed.rs` what is encrypted, and how keys are changed.
 //! - `change.rs` changes of what is configured, `declare.rs` those that files make, `job.rs` bulk work, `purge.rs` retention.
 //! - `work.rs` long work that is under way, and how far it is.
@@ -17,6 +18,7 @@
 //! - `shared.rs` what readers and the writer share; `queue.rs` and `writer/` the thread;
 //!   `read.rs` the queries.
 
+mod ahead;
 pub mod backup;
 mod change;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::seal::{KeyId, Keyring};
 use crate::secrecy::Rule;
 use crate::time::{Clock, Timestamp};
 
+use super::ahead::Ahead;
 use super::count::Counts;
 use super::query::{OldestPending, ReadError};
 use super::queue::Queue;
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) options: RwLock<Options>,
     pub(super) rules: RwLock<Arc<Vec<Rule>>>,
     pub(super) database: RwLock<Option<Arc<Database>>>,
+    pub(super) ahead: Ahead,
     pub(super) registry: RwLock<Registry>,
     pub(super) lanes: Mutex<FxHashMap<Lane, LaneStats>>,
     pub(super) counts: Mutex<Counts>,
@@ -96,6 +98,7 @@ impl Shared {
             rules: RwLock::new(Arc::new(options.secrecy.clone())),
             options: RwLock::new(options),
             database: RwLock::new(None),
+            ahead: Ahead::new(),
             registry: RwLock::new(Registry::default()),
             lanes: Mutex::new(FxHashMap::default()),
             counts: Mutex::new(Counts::default()),
@@ -110,16 +113,31 @@ impl Shared {
         }
     }
 
+    /// The database as the writer knows it, who has more (see `ahead.rs`).
     pub(super) fn database(&self) -> Option<Arc<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets nobody begin to read until the guard goes.
-    pub(super) fn keep_readers_out(&self) -> RwLockWriteGuard<'_, Option<Arc<Database>>> {
-        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    /// The database for who reads: with all that was answered. Blocking.
+    pub(super) fn shown(&self) -> Option<Arc<Database>> {
+        self.database()?;
+        match self.ahead.show() {
+            // Now: it may have been opened anew meanwhile, for what was answered.
+            Ok(()) => self.database(),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                // The writer knows why, and opens it anew.
+                self.queue.nudge();
+                None
+            }
+        }
     }
 
     pub(super) fn put_database(&self, database: Option<Arc<Database>>) {
+        match &database {
+            Some(_) => self.ahead.end(),
+            None => self.ahead.lose(),
+        }
         self.has_failed.store(database.is_none(), Ordering::Relaxed);
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
     }
@@ -343,7 +361,7 @@ impl Shared {
     }
 
     pub(super) fn read<T>(&self, query: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, ReadError> {
-        let database = self.database().ok_or(ReadError)?;
+        let database = self.shown().ok_or(ReadError)?;
         query(&database).map_err(|error| {
             tracing::error!(%error, "the store cannot be read");
             self.doubt(&error);

@@ -96,7 +96,7 @@ impl Shared {
         &self,
         compact: impl FnOnce(&mut Database) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let Some(database) = self.database() else { return Ok(None) };
+        let Some(database) = self.shown() else { return Ok(None) };
         let row_counts = read::row_counts(&database)?;
         let oldest_pending = read::oldest_pending(&database, self.lanes_in_use())?;
         drop(database);

@@ -58,7 +58,7 @@ fn write(
     sender: &Parts,
 ) -> Result<(), WriteBackupError> {
     let stopped = |why: &str| WriteBackupError::Stopped(std::io::Error::other(why));
-    let database = shared.database().ok_or_else(|| stopped("the store is down"))?;
+    let database = shared.shown().ok_or_else(|| stopped("the store is down"))?;
     let transaction = database.begin_read().map_err(StoreError::from)?;
     let taken_at = shared.clock.now();
     let deadline = Instant::now() + BACKUP_TIME_MAX;

@@ -99,7 +99,9 @@ impl World {
 
     /// Breaks the store, as an I/O error does, and waits until it is back.
     async fn break_down(&mut self) {
-        self.store.shared.put_database(None);
+        // The writer has let go of what it answered.
+        self.store.totals();
+        self.store.shared.ahead.lose();
         self.store.shared.queue.nudge();
         while !matches!(self.notices.recv().await.unwrap(), Notice::Up) {}
     }
@@ -505,7 +507,7 @@ async fn retention_takes_events_with_all_that_belongs_to_them() {
     world.pass(DAY * 8);
     world.settled_down().await;
     assert_eq!(retained(&world), []);
-    let database = world.store.shared.database().unwrap();
+    let database = world.store.shared.shown().unwrap();
     let transaction = database.begin_read().unwrap();
     use redb::ReadableTableMetadata;
     assert_eq!(transaction.open_table(tables::OUTCOME).unwrap().len().unwrap(), 0);

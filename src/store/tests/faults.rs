@@ -57,7 +57,7 @@ async fn who_panicked_has_the_next_start_check_the_sums() {
 
 /// Writes what no program of ours wrote over an attempt's row.
 fn spoil_attempt(store: &Store, id: DeliveryId, number: u32) {
-    let database = store.shared.database().unwrap();
+    let database = store.shared.shown().unwrap();
     let transaction = database.begin_write().unwrap();
     let key = tables::attempt_key(id, number);
     transaction.open_table(tables::ATTEMPT).unwrap().insert(&key, &[99, 1, 2][..]).unwrap();
@@ -65,14 +65,14 @@ fn spoil_attempt(store: &Store, id: DeliveryId, number: u32) {
 }
 
 fn spoil_event(store: &Store, id: EventId) {
-    let database = store.shared.database().unwrap();
+    let database = store.shared.shown().unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(tables::EVENT).unwrap().insert(&id.to_key(), &[99][..]).unwrap();
     transaction.commit().unwrap();
 }
 
 fn spoil_pending(store: &Store, lane: Lane, key: Key) {
-    let database = store.shared.database().unwrap();
+    let database = store.shared.shown().unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(tables::PENDING).unwrap().insert(&tables::pending_key(lane, key), &[99][..]).unwrap();
     transaction.commit().unwrap();
@@ -187,7 +187,7 @@ async fn only_lanes_in_doubt_are_counted_anew() {
     for stats in world.store.shared.lanes().values_mut() {
         stats.pending = 7;
     }
-    let database = world.store.shared.database().unwrap();
+    let database = world.store.shared.shown().unwrap();
     world.store.shared.load(&database, |lane| lane == first).unwrap();
     assert_eq!((world.store.stats(first).pending, world.store.stats(second).pending), (1, 7));
 }
@@ -237,7 +237,7 @@ async fn lists_leave_unreadable_rows_out() {
     assert_eq!(world.store.oldest_pending().unwrap().at, Some(spoiled[0].id.accepted_at()));
 
     let entries = world.store.audit(None, 10).unwrap().rows;
-    let database = world.store.shared.database().unwrap();
+    let database = world.store.shared.shown().unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(tables::AUDIT).unwrap().insert(entries[0].sequence + 1, &b"?"[..]).unwrap();
     transaction.commit().unwrap();
@@ -250,7 +250,7 @@ async fn the_store_opens_without_what_cannot_be_read() {
     let mut world = World::new();
     let (spoiled, good) = (world.subscribe(settings()).await, world.subscribe(settings()).await);
     world.publish(event("1")).await;
-    let database = world.store.shared.database().unwrap();
+    let database = world.store.shared.shown().unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(tables::SUBSCRIPTION).unwrap().insert(spoiled.number.0, &b"?"[..]).unwrap();
     transaction.open_table(tables::STATS).unwrap().insert(good.number.0, &b"?"[..]).unwrap();

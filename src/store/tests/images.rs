@@ -22,7 +22,7 @@ pub(super) struct Bench {
     pub(super) store: Stepped,
     pub(super) clock: Clock,
     pub(super) facts: BTreeMap<DeliveryId, Fact>,
-    lane: Lane,
+    pub(super) lane: Lane,
 }
 
 /// Says how large a store counts as: see [`Stepped::open`].
@@ -103,6 +103,18 @@ impl Bench {
     /// An attempt of every pending delivery ends so; what is told of its commit is known.
     fn settle(&mut self, settlement: impl Fn(usize) -> Settlement) {
         let (heads, _) = self.store.store.pending(self.lane, None, 500).unwrap();
+        self.settle_these(&heads, settlement);
+    }
+
+    /// The same of those that nobody has attempted, without a look at the store.
+    pub(super) fn settle_fresh(&mut self, settlement: impl Fn(usize) -> Settlement) {
+        let is_fresh = |fact: &Fact| *fact == (DeliveryState::Pending, 0);
+        let fresh = self.facts.iter().filter(|(_, fact)| is_fresh(fact)).map(|(id, _)| Head::fresh(id.event()));
+        let fresh: Vec<Head> = fresh.collect();
+        self.settle_these(&fresh, settlement);
+    }
+
+    fn settle_these(&mut self, heads: &[Head], settlement: impl Fn(usize) -> Settlement) {
         for (at, head) in heads.iter().enumerate() {
             let settlement = settlement(at);
             let attempt = attempt(head.attempts + 1, settlement, b"an answer");
@@ -154,11 +166,16 @@ fn workload(bench: &mut Bench) -> Vec<Moment> {
         moment(bench, bench.facts.clone());
         // From here on only what has ended stands still.
         moment(bench, settled(bench));
-        bench.settle(|at| match at % 3 {
+        let settlement = |at| match at % 3 {
             0 => Settlement::Delivered,
             1 => Settlement::Retry(Timestamp::from_millis(START + 1_000_000)),
             _ => Settlement::Failed,
-        });
+        };
+        match round % 2 {
+            0 => bench.settle(settlement),
+            // As they are when the engine attempts them at once.
+            _ => bench.settle_fresh(settlement),
+        }
         moment(bench, bench.facts.clone());
         let first = *bench.facts.iter().find(|(_, (state, _))| *state == DeliveryState::Failed).unwrap().0;
         bench.facts.remove(&first);

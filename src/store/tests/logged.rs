@@ -1,7 +1,10 @@
 //! What goes through the write-ahead log, and what does not.
 
+use redb::ReadableTableMetadata;
+
 use super::images::{Bench, SMALL, quiet};
 use super::*;
+use crate::limits::YOUNG_ROWS_MAX;
 use crate::store::simulated::{Change as Written, Side};
 
 /// Who publishes waits for one short write, not for the pages of a database; that is
@@ -42,11 +45,28 @@ fn an_everyday_commit_is_logged_and_the_database_synced_once_a_second() {
 /// later: who asked for it at once was told that there is no such event.
 #[tokio::test]
 async fn who_is_answered_finds_the_event() {
-    let world = World::new();
+    let mut world = World::new();
+    world.subscribe(settings()).await;
     for number in 0..500 {
         let id = world.publish(event(&number.to_string())).await.id;
-        assert!(world.store.plain_event(id).unwrap().is_some(), "event {number}");
-        assert_eq!(world.store.totals().accepted, number + 1);
+        let found = world.store.event(id).unwrap().unwrap_or_else(|| panic!("event {number}"));
+        assert!(found.deliveries.iter().all(|it| it.next_attempt_at == Some(id.accepted_at())), "event {number}");
+        assert_eq!((found.deliveries.len(), world.store.totals().accepted), (1, number + 1));
+        while world.notices.try_recv().is_ok() {}
+    }
+}
+
+/// A backup that was begun while somebody published had events without their deliveries.
+#[test]
+fn what_is_read_is_whole_though_publishing_goes_on() {
+    let mut bench = Bench::new(SMALL);
+    bench.subscribe();
+    bench.publish(1);
+    for _ in 0..3 {
+        let database = bench.store.store.shared.shown().unwrap();
+        bench.publish(2);
+        let report = crate::store::inspect::inspect(&database, None).unwrap();
+        assert_eq!(report.faults, Vec::new());
     }
 }
 
@@ -270,4 +290,84 @@ async fn a_restored_store_leaves_an_earlier_ones_log_as_it_is() {
     store.close();
     assert!(writer.join());
     assert_eq!(std::fs::read(log.with_extension("wal.earlier-2")).unwrap(), b"earlier");
+}
+
+/// Rows of [`tables::PENDING`] as the database has them, whatever readers are shown.
+fn pending_rows(bench: &Bench) -> u64 {
+    let database = bench.store.store.shared.database().unwrap();
+    database.begin_read().unwrap().open_table(tables::PENDING).unwrap().len().unwrap()
+}
+
+/// Each delivery had a row, which was taken away a moment later: a tenth of what it cost.
+#[test]
+fn what_is_done_before_the_database_is_synced_never_has_a_pending_row() {
+    let mut bench = Bench::new(SMALL);
+    bench.subscribe();
+    // The database is synced with the first.
+    bench.publish(1);
+    bench.settle_fresh(|_| Settlement::Delivered);
+    bench.publish(3);
+    assert_eq!(pending_rows(&bench), 0);
+    bench.settle_fresh(|_| Settlement::Delivered);
+    assert_eq!(pending_rows(&bench), 0);
+    bench.store.check();
+    bench.publish(2);
+    let (heads, _) = bench.store.store.pending(bench.lane, None, 10).unwrap();
+    assert_eq!((heads.len(), pending_rows(&bench)), (2, 2), "who reads has them written");
+    bench.publish(1);
+    assert_eq!(pending_rows(&bench), 2);
+    bench.pass(Duration::from_secs(1));
+    bench.store.turn();
+    assert_eq!(pending_rows(&bench), 3, "the log is void now");
+    let after = Bench::on(SMALL, quiet(bench.disk.after_kill().files()), bench.clock.clone());
+    after.store.check();
+    after.assert_facts(&bench.facts);
+}
+
+/// What only the log had is not in the database where its commit failed: nobody reads it then,
+/// and it is opened anew with what the log has.
+#[test]
+fn nobody_reads_a_database_that_lacks_what_was_answered() {
+    let mut bench = Bench::new(SMALL);
+    bench.subscribe();
+    // The database is synced with the first.
+    bench.publish(1);
+    bench.settle_fresh(|_| Settlement::Delivered);
+    bench.publish(2);
+    let shared = bench.store.store.shared.clone();
+    drop(shared.ahead.take().unwrap());
+    shared.ahead.give_up();
+    assert!(bench.store.store.pending(bench.lane, None, 10).is_err());
+    assert!(matches!(bench.store.turn()[..], [Notice::Down]));
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.store.turn().iter().any(|notice| matches!(notice, Notice::Up)));
+    bench.assert_facts(&bench.facts);
+    bench.store.check();
+}
+
+/// More than wait beside the table go into it at once, and are found there.
+#[test]
+fn no_more_than_so_many_pending_rows_are_in_the_log_alone() {
+    let mut bench = Bench::new(SMALL);
+    bench.subscribe();
+    let database = bench.store.store.shared.database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    let of_others = (1..YOUNG_ROWS_MAX).map(|number| {
+        let mut key = [0xff; 24];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        (key, Vec::new())
+    });
+    let mut hot = hot::Hot::open_noting(&transaction, of_others.collect()).unwrap();
+    let mut minter = crate::id::Minter::after(None);
+    let [beside, within] = [7, 8].map(|weight_bytes| {
+        let head = Head::fresh(minter.mint(bench.clock.now(), 1));
+        hot.put_pending(bench.lane, &head, weight_bytes).unwrap();
+        head
+    });
+    assert_eq!((hot.young.as_ref().unwrap().len(), hot.pending.len().unwrap()), (YOUNG_ROWS_MAX, 1));
+    for (head, weight_bytes) in [(within, 8), (beside, 7)] {
+        let ended = hot.end(bench.lane, &head, TerminalState::Cancelled, None, bench.clock.now()).unwrap();
+        assert_eq!(ended, Some(weight_bytes));
+    }
+    assert_eq!((hot.young.as_ref().unwrap().len(), hot.pending.len().unwrap()), (YOUNG_ROWS_MAX - 1, 0));
 }

@@ -90,7 +90,7 @@ async fn what_is_restored_is_what_was_backed_up() {
 async fn a_backup_has_every_table() {
     let (world, _) = furnished().await;
     let backup = taken(&world.store).await.unwrap();
-    let database = world.store.shared.database().unwrap();
+    let database = world.store.shared.shown().unwrap();
     let transaction = database.begin_read().unwrap();
     let tables: BTreeSet<String> = transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
     let backed_up: BTreeSet<String> = verify(&backup[..]).unwrap().tables.into_iter().map(|(name, _)| name).collect();
@@ -159,7 +159,7 @@ async fn a_backup_of_a_faulty_store_is_restored_only_where_that_is_wanted() {
     let (mut world, lane) = furnished().await;
     let lost = world.publish(event("1")).await.id.delivery(lane);
     {
-        let database = world.store.shared.database().unwrap();
+        let database = world.store.shared.shown().unwrap();
         let transaction = database.begin_write().unwrap();
         let key = tables::pending_key(lane, (lost.event().accepted_at(), lost.event()));
         transaction.open_table(tables::PENDING).unwrap().remove(&key).unwrap();
@@ -216,7 +216,7 @@ async fn a_backup_is_proved_without_the_key() {
     let cut = proved(&whole[..whole.len() - 1]).unwrap_err();
     assert!(matches!(cut, RestoreError::Backup(_, ReadBackupError::CutShort(_))), "{cut}");
     {
-        let database = world.store.shared.database().unwrap();
+        let database = world.store.shared.shown().unwrap();
         let transaction = database.begin_write().unwrap();
         let key = tables::pending_key(lane, (lost.event().accepted_at(), lost.event()));
         transaction.open_table(tables::PENDING).unwrap().remove(&key).unwrap();

@@ -152,7 +152,7 @@ impl World {
     fn rows_under(&self, id: Option<KeyId>) -> usize {
         let keyring = self.store.shared.keyring();
         assert_eq!(keyring.current(), id);
-        let database = self.store.shared.database().unwrap();
+        let database = self.store.shared.shown().unwrap();
         let transaction = database.begin_read().unwrap();
         let mut values = Vec::new();
         for row in transaction.open_table(SUBSCRIPTION).unwrap().iter().unwrap() {
@@ -190,7 +190,7 @@ async fn a_row_that_was_moved_to_another_subscription_is_not_read() {
 }
 
 fn rows(store: &Stepped, keyring: &Keyring) -> (usize, usize) {
-    let database = store.store.shared.database().unwrap();
+    let database = store.store.shared.shown().unwrap();
     let transaction = database.begin_read().unwrap();
     let (mut all, mut current) = (0, 0);
     for row in transaction.open_table(CREATION).unwrap().iter().unwrap() {
@@ -209,7 +209,7 @@ fn many_rows(count: usize) -> Disk {
     let clock = Clock::manual(Timestamp::from_millis(START));
     let mut store = Stepped::open(&disk, options("/nowhere".into()), clock, [7; 32]).unwrap();
     {
-        let database = store.store.shared.database().unwrap();
+        let database = store.store.shared.shown().unwrap();
         let transaction = database.begin_write().unwrap();
         {
             let mut table = transaction.open_table(CREATION).unwrap();

@@ -242,7 +242,7 @@ async fn a_file_is_not_made_smaller_while_somebody_reads_it() {
         world.settled_down().await;
     }
     let before = world.store.totals().file_bytes;
-    let reader = world.store.shared.database().unwrap();
+    let reader = world.store.shared.shown().unwrap();
     assert!(!world.store.shared.shrink().unwrap());
     assert_eq!(world.store.totals().file_bytes, before);
     drop(reader);

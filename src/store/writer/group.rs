@@ -11,6 +11,7 @@ use crate::id::{DeliveryId, EventId, Lane};
 use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{AttemptOutcome, Event, Head, Name, NewEvent, OPERATIONAL_PREFIX, Settlement, TerminalState};
 use crate::registry::Registry;
+use crate::store::ahead::{self, Young};
 use crate::store::command::*;
 use crate::store::hot::{Hot, Settled, Standing, standing};
 use crate::store::query::AuditEntry;
@@ -18,7 +19,7 @@ use crate::store::records::{OutcomeState, decode_event, decode_event_summary, de
 use crate::store::space::Room;
 use crate::store::tables::{KeyKind, day_of, idempotency_days, idempotency_key};
 use crate::store::wal::Record;
-use crate::store::{Notice, Settle, StoreError, passed_over, schema};
+use crate::store::{Notice, Settle, StoreError, passed_over};
 
 use super::effects::{Effects, StatsChange};
 use super::rest::InLog;
@@ -82,7 +83,7 @@ impl Writer {
     /// Commits what is noted in `record`: in the log, or in the database where that cannot be.
     fn commit_logged(
         &mut self,
-        mut transaction: WriteTransaction,
+        (transaction, young): (WriteTransaction, Young),
         mut record: Record,
         effects: &Effects,
         done: &mut Vec<Done>,
@@ -90,27 +91,19 @@ impl Writer {
         self.shared.counts().write(&transaction, &effects.count, Some(&mut record))?;
         if record.is_empty() {
             self.answer(effects, done);
-            return Ok(());
+            return self.shared.ahead.leave(transaction, young);
         }
         self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
-        let shared = self.shared.clone();
-        schema::set_synced(&mut transaction, false)?;
         let committed = match self.rest.log(record) {
             InLog::Synced => {
-                // Nothing can take it back: whoever waits is answered now, and who reads what
-                // was answered waits for the moment that the database needs.
-                let mut database = shared.keep_readers_out();
+                // Nothing can take it back: whoever waits is answered now.
+                self.shared.ahead.fall_behind();
                 self.answer(effects, done);
-                let ended = self.rest.end_logged(transaction);
-                if ended.is_err() {
-                    // Nobody reads what lacks it.
-                    *database = None;
-                }
-                ended
+                self.rest.leave(transaction, young)
             }
-            InLog::Never => self.sync_and_answer(transaction, effects, done),
+            InLog::Never => self.sync_and_answer(transaction, young, effects, done),
             // Whatever happens, it may be found in the log.
-            InLog::Perhaps => self.sync_and_answer(transaction, effects, done).map_err(StoreError::in_doubt),
+            InLog::Perhaps => self.sync_and_answer(transaction, young, effects, done).map_err(StoreError::in_doubt),
         };
         committed.inspect_err(|_| self.in_doubt.extend(effects.stats.iter().map(|(lane, _)| *lane)))
     }
@@ -118,11 +111,12 @@ impl Writer {
     /// Commits what the log does not have.
     fn sync_and_answer(
         &mut self,
-        mut transaction: WriteTransaction,
+        transaction: WriteTransaction,
+        young: Young,
         effects: &Effects,
         done: &mut Vec<Done>,
     ) -> Result<(), StoreError> {
-        schema::set_synced(&mut transaction, true)?;
+        ahead::write(&transaction, young)?;
         self.rest.end(transaction)?;
         self.answer(effects, done);
         Ok(())
@@ -144,10 +138,13 @@ impl Writer {
         let is_logged = is_everyday && !is_sync_due && self.room == Room::Enough;
         let mut commands = commands.into_iter();
         let attempt = (|| {
-            let transaction = self.rest.begin(database)?;
-            let record = {
+            let (transaction, young) = match is_logged {
+                true => self.rest.go_on(database)?,
+                false => (self.rest.begin(database)?, Young::default()),
+            };
+            let (record, young) = {
                 let mut hot = match is_logged {
-                    true => Hot::open_noting(&transaction)?,
+                    true => Hot::open_noting(&transaction, young)?,
                     false => Hot::open(&transaction)?,
                 };
                 for settle in outcomes {
@@ -189,11 +186,12 @@ impl Writer {
                     }
                 }
                 effects.count.bytes = hot.bytes;
-                hot.record
+                (hot.record, hot.young.unwrap_or_default())
             };
             match record {
-                Some(record) => self.commit_logged(transaction, record, &effects, &mut done),
+                Some(record) => self.commit_logged((transaction, young), record, &effects, &mut done),
                 None => {
+                    ahead::write(&transaction, young)?;
                     self.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX)?;
                     self.commit(transaction, &effects)?;
                     self.answer(&effects, &mut done);
@@ -204,6 +202,7 @@ impl Writer {
         match attempt {
             Ok(()) => Ok(effects.notices),
             Err(error) => {
+                self.shared.ahead.give_up();
                 commands.for_each(refuse);
                 Err((error, done))
             }

@@ -1,6 +1,6 @@
 //! The one thread that writes. What waits together is committed together (group
 //! commit), and **everybody is answered once that is synced**: in the log, which the
-//! database's memory follows before anybody reads, or in the database.
+//! database's memory follows before anybody reads (see `ahead.rs`), or in the database.
 //!
 //! Changes of what is configured are committed alone, so that a refused one leaves
 //! no trace and the registry is in step with the disk at every moment. Bulk work
@@ -229,6 +229,8 @@ impl Writer {
         }));
         worked.unwrap_or_else(|panic| {
             open::ask_for_check(&self.shared.file);
+            // Who waits to read waits no longer.
+            self.shared.ahead.lose();
             resume_unwind(panic)
         })
     }
@@ -247,6 +249,18 @@ impl Writer {
                 return !self.unsettled.is_empty() && self.is_open_for_the_end();
             }
             self.try_reopen();
+            return true;
+        }
+        if let Some(database) = self.shared.database()
+            && let Some(loss) = self.shared.ahead.loss()
+        {
+            // Who read met that. Where nothing is known of it, that was a panic.
+            if loss.is_none() {
+                open::ask_for_check(&self.shared.file);
+            }
+            self.broke(database, &loss.unwrap_or(StoreError::Database(Box::new(redb::Error::PreviousIo))));
+            self.unsettled = outcomes;
+            batch.commands.into_iter().for_each(refuse);
             return true;
         }
         self.look_at_space();
@@ -567,18 +581,24 @@ impl Writer {
 
     /// The database failed. It is dropped, because redb refuses every write after
     /// an I/O error, and opened anew. A record that cannot be written or read is no
-    /// such error. Answers what to tell whoever waited.
+    /// such error, unless it took something along that was answered before. Answers what to tell
+    /// whoever waited.
     fn broke(&mut self, database: Arc<Database>, error: &StoreError) -> WriteError {
-        if let StoreError::Record(_) | StoreError::UnknownKey(_) = error {
+        let loss = self.shared.ahead.loss();
+        // What it went by before, perhaps for somebody who read.
+        let cause = loss.as_ref().and_then(Option::as_ref).unwrap_or(error);
+        if let StoreError::Record(_) | StoreError::UnknownKey(_) = error
+            && loss.is_none()
+        {
             tracing::error!(%error, "a write was given up");
             return error.to_publisher();
         }
-        tracing::error!(%error, "the store failed; it is opened anew");
-        self.shared.doubt(error);
+        tracing::error!(error = %cause, "the store failed; it is opened anew");
+        self.shared.doubt(cause);
         self.shared.put_database(None);
         self.rest.put_wal(Wal::none());
         drop(database);
-        if error.is_disk_full() {
+        if cause.is_disk_full() {
             self.is_out_of_space();
         }
         let _ = self.notices.blocking_send(Notice::Down);
@@ -655,8 +675,10 @@ impl Writer {
         match closed {
             Ok(()) => self.rest.clear_wal(),
             Err(error) => {
-                tracing::error!(%error, "the store could not be closed cleanly; the next start takes longer");
-                self.shared.doubt(&error);
+                let loss = self.shared.ahead.loss().flatten();
+                let cause = loss.as_ref().unwrap_or(&error);
+                tracing::error!(error = %cause, "the store could not be closed cleanly; the next start takes longer");
+                self.shared.doubt(cause);
             }
         }
         self.shared.put_database(None);

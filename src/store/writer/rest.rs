@@ -1,5 +1,5 @@
 //! What a crash is to find. All transactions of the writer begin and end here, so that none
-//! forgets the log, the free pages or the mark.
+//! forgets the log, the free pages or the mark; what it leaves open may be committed by who reads.
 //!
 //! With each synced commit of a large store the database notes which of its pages are free
 //! (redb's quick repair), so that it **need not read the whole of its file after a crash**.
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use redb::{Database, WriteTransaction};
 
+use crate::store::ahead::Young;
 use crate::store::space::Room;
 use crate::store::wal::{Record, Wal};
 use crate::store::{Shared, StoreError, schema};
@@ -66,9 +67,22 @@ impl Rest {
         is_to_come.then(|| left(self.written_at, REST_AFTER).max(left(self.rested_at, REST_EVERY)))
     }
 
-    /// Opens a transaction. **Each of the writer's begins here**: the first that is
-    /// committed after a rest says that the store is open.
+    /// Opens a transaction, behind all that was answered. **Each of the writer's begins here**:
+    /// the first that is committed after a rest says that the store is open.
     pub(super) fn begin(&self, database: &Database) -> Result<WriteTransaction, StoreError> {
+        self.shared.ahead.show()?;
+        self.open(database)
+    }
+
+    /// The same for an everyday commit: goes on with what the last one left open, if it did.
+    pub(super) fn go_on(&self, database: &Database) -> Result<(WriteTransaction, Young), StoreError> {
+        match self.shared.ahead.take()? {
+            Some(left) => Ok(left),
+            None => Ok((self.open(database)?, Young::default())),
+        }
+    }
+
+    fn open(&self, database: &Database) -> Result<WriteTransaction, StoreError> {
         let transaction = schema::begin(database)?;
         if self.is_marked {
             schema::mark_open(&transaction)?;
@@ -76,12 +90,13 @@ impl Rest {
         Ok(transaction)
     }
 
-    /// Commits a transaction that [`Rest::begin`] opened: the database is synced, with all
-    /// that was committed before.
+    /// Commits a transaction that was opened here: the database is synced, with all that was
+    /// committed before.
     pub(super) fn end(&mut self, mut transaction: WriteTransaction) -> Result<(), StoreError> {
         transaction.set_quick_repair(self.shared.is_large());
         let generation = schema::next_generation(&transaction)?;
         transaction.commit()?;
+        self.shared.ahead.end();
         self.wal.begin(generation);
         self.is_owing = false;
         self.wrote();
@@ -111,16 +126,16 @@ impl Rest {
             return self.end(transaction);
         }
         schema::set_synced(&mut transaction, false)?;
-        self.end_logged(transaction)?;
+        transaction.commit()?;
         self.is_owing = true;
+        self.wrote();
         Ok(())
     }
 
-    /// Commits a transaction in memory alone: the log has it, or no crash needs it.
-    pub(super) fn end_logged(&mut self, transaction: WriteTransaction) -> Result<(), StoreError> {
-        transaction.commit()?;
+    /// Leaves an everyday transaction open, with its young rows: the log has what they change.
+    pub(super) fn leave(&mut self, transaction: WriteTransaction, young: Young) -> Result<(), StoreError> {
         self.wrote();
-        Ok(())
+        self.shared.ahead.leave(transaction, young)
     }
 
     /// Whether something was committed since the database was synced.
@@ -158,6 +173,7 @@ impl Writer {
         (self.rest.is_marked, self.rest.is_over, self.rest.rested_at) = (true, true, self.now());
         self.flushing.extend(self.dirty.drain());
         let rested = (|| {
+            self.rest.shared.ahead.show()?;
             let mut transaction = schema::begin(&database)?;
             transaction.set_quick_repair(true);
             self.flush(&transaction, usize::MAX)?;

@@ -196,9 +196,10 @@ fn counters_of_many_lanes_are_written_a_part_at_a_time() {
     clock.set(clock.now() + FLUSH_EVERY);
     writer.housekeep(true);
     writer.housekeep(true);
-    let transaction = writer.rest.begin(&database).unwrap();
+    let (transaction, young) = writer.rest.go_on(&database).unwrap();
     writer.flush(&transaction, STATS_FLUSHED_AT_ONCE_MAX).unwrap();
-    writer.rest.end_logged(transaction).unwrap();
+    store.shared.ahead.fall_behind();
+    writer.rest.leave(transaction, young).unwrap();
     assert!(writer.rest.is_behind() && writer.patience() <= FLUSH_EVERY);
     clock.set(clock.now() + FLUSH_EVERY);
     writer.housekeep(true);
@@ -222,4 +223,29 @@ fn a_small_store_is_not_marked() {
     }
     assert_eq!(writer.patience(), IDLE_PATIENCE);
     assert!(!schema::look(&database.begin_read().unwrap()).unwrap().was_closed);
+}
+
+/// A record that could not be written cost nothing but itself, and what had been answered
+/// before it in the same transaction was gone too.
+#[test]
+fn a_write_that_is_given_up_takes_nothing_along_that_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+    let (store, mut writer, mut notices) = writer(folder.path(), &clock);
+    writer.try_reopen();
+    let database = || store.shared.database().unwrap();
+    let fault = StoreError::Record("cannot be written");
+    let _ = writer.rest.go_on(&database()).unwrap();
+    store.shared.ahead.give_up();
+    writer.broke(database(), &fault);
+    assert!(store.is_ready(), "nothing was answered");
+    let (transaction, young) = writer.rest.go_on(&database()).unwrap();
+    store.shared.ahead.fall_behind();
+    writer.rest.leave(transaction, young).unwrap();
+    drop(writer.rest.go_on(&database()).unwrap());
+    store.shared.ahead.give_up();
+    writer.broke(database(), &fault);
+    assert!(!store.is_ready());
+    let heard: Vec<Notice> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    assert!(matches!(heard.last(), Some(Notice::Down)));
 }
