@@ -10,7 +10,11 @@ use super::end::play;
 use super::world::{DAY, Tally};
 
 /// Seeds that found a fault once, with what that was.
-const FOUND: &[u64] = &[];
+const FOUND: &[u64] = &[
+    // The clock went on by four days while an attempt was in flight, and the event was gone when it
+    // was settled: the book took that for a delivery that never was.
+    309063948,
+];
 
 /// Seeds that are played each time.
 const FIXED: std::ops::Range<u64> = 0..12;
