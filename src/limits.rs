@@ -212,7 +212,7 @@ pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// How long the body of an answer is waited for once its head has come.
 pub const RESPONSE_BODY_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Idle connections kept to all receivers.
-pub const IDLE_CONNECTIONS_MAX: usize = 1024;
+pub const IDLE_CONNECTIONS_MAX: usize = 4096;
 /// Idle connections kept to one receiver.
 pub const IDLE_CONNECTIONS_PER_ENDPOINT_MAX: usize = 256;
 /// How often idle connections are looked through, at most.

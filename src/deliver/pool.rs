@@ -16,6 +16,9 @@ use super::tls::Fingerprint;
 use crate::config::Proxy;
 use crate::limits::{IDLE_CONNECTIONS_MAX, IDLE_CONNECTIONS_PER_ENDPOINT_MAX, IDLE_LOOK_INTERVAL, IDLE_SWEEP_INTERVAL};
 
+/// Where there is no room, one in so many makes some.
+const ROOM_SHARE: usize = 64;
+
 /// Which connections are alike.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Endpoint {
@@ -71,27 +74,24 @@ impl Pool {
         Some(found.connection)
     }
 
-    /// Keeps `connection` for `keep_alive`. Where there is no room, the one that
-    /// waited longest is closed.
+    /// Keeps `connection` for `keep_alive`. Where there is no room, those that waited longest
+    /// are closed.
     pub(super) fn give(self: &Arc<Pool>, endpoint: Endpoint, connection: Connection, keep_alive: Duration) {
         if keep_alive.is_zero() {
             return;
         }
         let until = later(Instant::now(), keep_alive);
         let mut state = self.state();
-        if state.idle.get(&endpoint).is_some_and(|list| list.len() >= IDLE_CONNECTIONS_PER_ENDPOINT_MAX) {
-            state.drop_oldest(&endpoint);
-        } else if state.count >= self.idle_max {
-            let first = |list: &VecDeque<Idle>| list.front().map(|idle| idle.until);
-            let oldest = state.idle.iter().min_by_key(|(_, list)| first(list)).map(|(endpoint, _)| endpoint.clone());
-            if let Some(oldest) = oldest {
-                state.drop_oldest(&oldest);
-            }
-        }
-        state.idle.entry(endpoint).or_default().push_back(Idle { connection, until });
-        state.count += 1;
-        if !state.is_swept {
-            state.is_swept = true;
+        let made_room = if state.count < self.idle_max { Vec::new() } else { state.take_oldest() };
+        let list = state.idle.entry(endpoint).or_default();
+        let of_endpoint = if list.len() < IDLE_CONNECTIONS_PER_ENDPOINT_MAX { None } else { list.pop_front() };
+        list.push_back(Idle { connection, until });
+        state.count += usize::from(of_endpoint.is_none());
+        let is_swept = std::mem::replace(&mut state.is_swept, true);
+        drop(state);
+        // Closing takes the system's time: nobody is to wait for that.
+        drop((made_room, of_endpoint));
+        if !is_swept {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
@@ -116,14 +116,26 @@ impl Pool {
 }
 
 impl State {
-    fn drop_oldest(&mut self, endpoint: &Endpoint) {
-        let Some(list) = self.idle.get_mut(endpoint) else { return };
-        if list.pop_front().is_some() {
-            self.count -= 1;
+    /// Those that waited longest, some at a time: to look for one among all costs as much as to
+    /// look for many.
+    fn take_oldest(&mut self) -> Vec<Idle> {
+        let mut untils: Vec<Instant> = self.idle.values().flatten().map(|idle| idle.until).collect();
+        let wanted = untils.len().div_ceil(ROOM_SHARE);
+        let mut oldest = Vec::with_capacity(wanted);
+        if wanted == 0 {
+            return oldest;
         }
-        if list.is_empty() {
-            self.idle.remove(endpoint);
+        let (_, last, _) = untils.select_nth_unstable(wanted - 1);
+        for list in self.idle.values_mut() {
+            while oldest.len() < wanted
+                && let Some(idle) = list.pop_front_if(|idle| idle.until <= *last)
+            {
+                oldest.push(idle);
+            }
         }
+        self.idle.retain(|_, list| !list.is_empty());
+        self.count -= oldest.len();
+        oldest
     }
 }
 
@@ -173,25 +185,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_pool_is_bounded() {
+    async fn an_endpoint_has_no_more_than_its_part() {
         let pool = Arc::new(Pool::of(usize::MAX));
         let mut peers = Vec::new();
-        let endpoints = IDLE_CONNECTIONS_MAX / IDLE_CONNECTIONS_PER_ENDPOINT_MAX + 1;
-        for port in 1..=u16::try_from(endpoints).expect("few") {
-            for _ in 0..=IDLE_CONNECTIONS_PER_ENDPOINT_MAX {
-                let (open, peer) = connection(port);
-                pool.give(endpoint(port), open, KEEP_ALIVE);
-                peers.push(peer);
-                assert!(pool.state().idle[&endpoint(port)].len() <= IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
-            }
+        for _ in 0..=IDLE_CONNECTIONS_PER_ENDPOINT_MAX {
+            let (open, peer) = connection(1);
+            pool.give(endpoint(1), open, KEEP_ALIVE);
+            peers.push(peer);
         }
-        assert_eq!(pool.state().count, IDLE_CONNECTIONS_MAX);
-        assert!(!pool.state().idle.contains_key(&endpoint(1)), "the ones that waited longest made room");
+        assert_eq!(pool.state().count, IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
         let mut taken = 0;
-        while pool.take(&endpoint(2), |_| true).is_some() {
+        while pool.take(&endpoint(1), |_| true).is_some() {
             taken += 1;
         }
         assert_eq!(taken, IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
-        assert_eq!(pool.state().count, IDLE_CONNECTIONS_MAX - taken);
+        assert_eq!(pool.state().count, 0);
+        assert!(pool.state().idle.is_empty());
+    }
+
+    /// An event for a thousand endpoints more than could be kept had each of them looked for
+    /// among all.
+    #[tokio::test]
+    async fn those_that_waited_longest_make_room() {
+        const KEPT: usize = 2 * ROOM_SHARE;
+        let pool = Arc::new(Pool::of(KEPT));
+        let mut peers = Vec::new();
+        let mut give = |port| {
+            let (open, peer) = connection(port);
+            pool.give(endpoint(port), open, KEEP_ALIVE);
+            peers.push(peer);
+            pool.state().count
+        };
+        // The one that comes first is used again.
+        assert_eq!((0..KEPT).map(|port| give(port as u16)).last(), Some(KEPT));
+        assert!(pool.take(&endpoint(0), |_| true).is_some());
+        assert_eq!(give(0), KEPT);
+        assert_eq!(give(1000), KEPT - KEPT / ROOM_SHARE + 1);
+        assert_eq!(give(1001), KEPT);
+        let state = pool.state();
+        assert!(!state.idle.contains_key(&endpoint(1)) && !state.idle.contains_key(&endpoint(2)));
+        for port in (3..KEPT as u16).chain([0, 1000, 1001]) {
+            assert!(state.idle.contains_key(&endpoint(port)), "{port}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_of_one_keeps_the_last() {
+        let pool = Arc::new(Pool::of(1));
+        for port in [1, 2] {
+            let (open, _peer) = connection(port);
+            pool.give(endpoint(port), open, KEEP_ALIVE);
+            assert_eq!(pool.state().count, 1);
+        }
+        assert!(pool.take(&endpoint(1), |_| true).is_none());
     }
 }
