@@ -29,6 +29,9 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
 if [ -z "$binary" ]; then
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    # Kernels for arm64 have pages of 4, 16 (Raspberry Pi 5) or 64 KiB. The allocator works with
+    # any up to the size that it is built for; by itself that is the size this machine has.
+    case $target in aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=${JEMALLOC_SYS_WITH_LG_PAGE:-16} ;; esac
     # Paths of this machine are no part of what is built.
     RUSTFLAGS="--remap-path-prefix=$PWD=/posthaste --remap-path-prefix=$cargo_home=/cargo" \
         CFLAGS="-ffile-prefix-map=$PWD=/posthaste -ffile-prefix-map=$cargo_home=/cargo" \
