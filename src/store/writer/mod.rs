@@ -121,6 +121,9 @@ pub(in crate::store) struct Writer {
     /// Outcomes whose commit failed: they go first when the store is back.
     unsettled: Vec<Settle>,
     flushed_at: Timestamp,
+    /// How long after that the next may be; found out then, not at every commit, because it
+    /// means a look at the file.
+    flush_every: Duration,
     purged_at: Timestamp,
     /// A purge that goes on.
     purging: Option<Purging>,
@@ -172,6 +175,7 @@ impl Writer {
             waiting: HashMap::new(),
             unsettled: Vec::new(),
             flushed_at: Timestamp::ZERO,
+            flush_every: FLUSH_EVERY,
             purged_at: Timestamp::ZERO,
             purging: None,
             looked_at_space: Timestamp::ZERO,
@@ -447,8 +451,7 @@ impl Writer {
 
     fn is_flush_due(&self) -> bool {
         let now = self.now();
-        let every = if self.shared.is_large() { FLUSH_LARGE_EVERY } else { FLUSH_EVERY };
-        now.since(self.flushed_at) >= every || now < self.flushed_at
+        now.since(self.flushed_at) >= self.flush_every || now < self.flushed_at
     }
 
     /// Makes it the turn of what changed, where it is time for that: of counters, and of what
@@ -460,6 +463,7 @@ impl Writer {
         let is_due = (!self.dirty.is_empty() || self.rest.is_behind()) && self.is_flush_due();
         if is_due {
             self.flushed_at = self.now();
+            self.flush_every = if self.shared.is_large() { FLUSH_LARGE_EVERY } else { FLUSH_EVERY };
             self.flushing.extend(self.dirty.drain());
             self.flushing.sort_unstable();
         }
