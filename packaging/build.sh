@@ -29,9 +29,11 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
 if [ -z "$binary" ]; then
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
-    # Kernels for arm64 have pages of 4, 16 (Raspberry Pi 5) or 64 KiB. The allocator works with
-    # any up to the size that it is built for; by itself that is the size this machine has.
-    case $target in aarch64-*) export JEMALLOC_SYS_WITH_LG_PAGE=${JEMALLOC_SYS_WITH_LG_PAGE:-16} ;; esac
+    # What the allocator would find out from the machine that builds, or, as it takes musl for
+    # another machine, guess: huge pages of 2 MiB, addresses of 48 bits. For arm64 it takes
+    # pages of 64 KiB by itself, and so works with those of 4 and 16 (Raspberry Pi 5) too.
+    export JEMALLOC_SYS_WITH_LG_HUGEPAGE=21
+    case $target in x86_64-*) export JEMALLOC_SYS_WITH_LG_VADDR=48 ;; esac
     # Paths of this machine are no part of what is built.
     RUSTFLAGS="--remap-path-prefix=$PWD=/posthaste --remap-path-prefix=$cargo_home=/cargo" \
         CFLAGS="-ffile-prefix-map=$PWD=/posthaste -ffile-prefix-map=$cargo_home=/cargo" \

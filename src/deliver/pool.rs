@@ -34,6 +34,8 @@ pub(super) struct Endpoint {
 
 struct Idle {
     connection: Connection,
+    /// Since when it waits: in each list the later ones wait for less long.
+    since: Instant,
     until: Instant,
 }
 
@@ -80,17 +82,25 @@ impl Pool {
         if keep_alive.is_zero() {
             return;
         }
-        let until = later(Instant::now(), keep_alive);
         let mut state = self.state();
-        let made_room = if state.count < self.idle_max { Vec::new() } else { state.take_oldest() };
-        let list = state.idle.entry(endpoint).or_default();
-        let of_endpoint = if list.len() < IDLE_CONNECTIONS_PER_ENDPOINT_MAX { None } else { list.pop_front() };
-        list.push_back(Idle { connection, until });
-        state.count += usize::from(of_endpoint.is_none());
+        let since = Instant::now();
+        let idle = Idle { connection, since, until: later(since, keep_alive) };
+        let left_over = match state.idle.get_mut(&endpoint) {
+            Some(list) if list.len() >= IDLE_CONNECTIONS_PER_ENDPOINT_MAX => {
+                list.push_back(idle);
+                list.pop_front().into_iter().collect()
+            }
+            _ => {
+                let left_over = if state.count < self.idle_max { Vec::new() } else { state.take_oldest() };
+                state.idle.entry(endpoint).or_default().push_back(idle);
+                state.count += 1;
+                left_over
+            }
+        };
         let is_swept = std::mem::replace(&mut state.is_swept, true);
         drop(state);
         // Closing takes the system's time: nobody is to wait for that.
-        drop((made_room, of_endpoint));
+        drop(left_over);
         if !is_swept {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
@@ -100,13 +110,23 @@ impl Pool {
     /// none: nothing is left, and the next [`Pool::give`] starts another sweep.
     fn drop_expired(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
+        let mut expired = Vec::new();
         for list in state.idle.values_mut() {
-            list.retain_mut(|idle| now < idle.until && !idle.connection.has_ended());
+            let mut at = 0;
+            while let Some(idle) = list.get_mut(at) {
+                if now < idle.until && !idle.connection.has_ended() {
+                    at += 1;
+                } else {
+                    expired.extend(list.remove(at));
+                }
+            }
         }
         state.idle.retain(|_, list| !list.is_empty());
-        state.count = state.idle.values().map(VecDeque::len).sum();
+        state.count -= expired.len();
         let next = state.idle.values().flatten().map(|idle| idle.until).min();
         state.is_swept = next.is_some();
+        drop(state);
+        drop(expired);
         next.map(|next| next.clamp(later(now, IDLE_SWEEP_INTERVAL), later(now, IDLE_LOOK_INTERVAL)))
     }
 
@@ -119,16 +139,16 @@ impl State {
     /// Those that waited longest, some at a time: to look for one among all costs as much as to
     /// look for many.
     fn take_oldest(&mut self) -> Vec<Idle> {
-        let mut untils: Vec<Instant> = self.idle.values().flatten().map(|idle| idle.until).collect();
-        let wanted = untils.len().div_ceil(ROOM_SHARE);
+        let mut begun: Vec<Instant> = self.idle.values().flatten().map(|idle| idle.since).collect();
+        let wanted = begun.len().div_ceil(ROOM_SHARE);
         let mut oldest = Vec::with_capacity(wanted);
         if wanted == 0 {
             return oldest;
         }
-        let (_, last, _) = untils.select_nth_unstable(wanted - 1);
+        let (_, last, _) = begun.select_nth_unstable(wanted - 1);
         for list in self.idle.values_mut() {
             while oldest.len() < wanted
-                && let Some(idle) = list.pop_front_if(|idle| idle.until <= *last)
+                && let Some(idle) = list.pop_front_if(|idle| idle.since <= *last)
             {
                 oldest.push(idle);
             }
@@ -203,8 +223,8 @@ mod tests {
         assert!(pool.state().idle.is_empty());
     }
 
-    /// An event for a thousand endpoints more than could be kept had each of them looked for
-    /// among all.
+    /// Of an event for more endpoints than connections are kept, each attempt made the pool look
+    /// through all of them.
     #[tokio::test]
     async fn those_that_waited_longest_make_room() {
         const KEPT: usize = 2 * ROOM_SHARE;
@@ -227,6 +247,32 @@ mod tests {
         for port in (3..KEPT as u16).chain([0, 1000, 1001]) {
             assert!(state.idle.contains_key(&endpoint(port)), "{port}");
         }
+    }
+
+    /// A reload that shortens the time that they are kept left those that wait longer in front.
+    #[tokio::test]
+    async fn the_pool_is_bounded_however_long_each_is_kept() {
+        let pool = Arc::new(Pool::of(usize::MAX));
+        assert_eq!(pool.idle_max, IDLE_CONNECTIONS_MAX);
+        let pool = Arc::new(Pool::of(IDLE_CONNECTIONS_PER_ENDPOINT_MAX));
+        let mut peers = Vec::new();
+        let mut give = |port, keep_alive| {
+            let (open, peer) = connection(port);
+            pool.give(endpoint(port), open, keep_alive);
+            peers.push(peer);
+            pool.state().count
+        };
+        for round in 0..IDLE_CONNECTIONS_PER_ENDPOINT_MAX {
+            assert_eq!(give(1, KEEP_ALIVE), round + 1);
+        }
+        // The endpoint has its part: only its own makes room.
+        assert_eq!(give(1, KEEP_ALIVE / 2), IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
+        for port in 2..200 {
+            assert!(give(port, KEEP_ALIVE / 2) <= IDLE_CONNECTIONS_PER_ENDPOINT_MAX);
+        }
+        let state = pool.state();
+        assert_eq!(state.count, state.idle.values().map(VecDeque::len).sum::<usize>());
+        assert!(state.idle.contains_key(&endpoint(2)));
     }
 
     #[tokio::test]

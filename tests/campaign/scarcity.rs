@@ -102,7 +102,7 @@ async fn sixty_four_mebibytes_of_memory_are_enough() {
     let home = Home::new();
     let crowd = Crowd::answering(|path| if is_failing(path) { 500 } else { 200 }).await;
     let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
-    let settings = "POSTHASTE_STORAGE_CACHE_BYTES='8 MiB' MIMALLOC_PURGE_DELAY=0";
+    let settings = "POSTHASTE_STORAGE_CACHE_BYTES='8 MiB' _RJEM_MALLOC_CONF=dirty_decay_ms:0";
     let daemon = limited(&home, &format!("{enter} && export {settings}")).await;
     subscribe(&daemon, &crowd, ENDPOINTS).await;
     let data = "x".repeat(200_000);

@@ -121,8 +121,8 @@ pub(in crate::store) struct Writer {
     /// Outcomes whose commit failed: they go first when the store is back.
     unsettled: Vec<Settle>,
     flushed_at: Timestamp,
-    /// How long after that the next may be; found out then, not at every commit, because it
-    /// means a look at the file.
+    /// How long after `flushed_at` the next may be; decided at each flush, because it takes a
+    /// look at the file.
     flush_every: Duration,
     purged_at: Timestamp,
     /// A purge that goes on.
