@@ -10,8 +10,8 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // Where the system gives them to everybody, they double what an idle daemon holds. A kernel
-    // that cannot leave them out is no reason to stop.
+    // Where the system gives them to everybody, an idle daemon holds more memory. A kernel that
+    // cannot leave them out is no reason to stop.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     posthaste::cli::main()
 }
