@@ -166,6 +166,8 @@ pub const EXPIRY_ASKED_EVERY: std::time::Duration = std::time::Duration::from_se
 pub const LANE_UNSETTLED_MAX: usize = 1024;
 /// Heads of a lane held in memory, unless four times its concurrency is more.
 pub const LANE_HEADS_MAX: usize = 64;
+/// Room for heads that a lane keeps however few it holds.
+pub const LANE_HEADS_ROOM_KEPT: usize = 8;
 /// Lanes whose rows are read at the same time.
 pub const LOADS_AT_ONCE_MAX: usize = 16;
 /// Data of events that are read together with the heads of a backlog.
