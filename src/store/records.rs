@@ -16,8 +16,17 @@ use super::StoreError;
 
 const VERSION: u8 = 1;
 
-fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(record, vec![VERSION]).map_err(|_| StoreError::Record("cannot be written"))
+/// What most records take beside texts of unknown length.
+const RECORD_BYTES_EXPECTED: usize = 64;
+
+/// What a pending row takes: thousands of them wait in memory.
+const PENDING_BYTES_EXPECTED: usize = 16;
+
+/// `bytes_expected`: so much is made room for at once.
+fn encode(record: &impl Serialize, bytes_expected: usize) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(bytes_expected);
+    bytes.push(VERSION);
+    postcard::to_extend(record, bytes).map_err(|_| StoreError::Record("cannot be written"))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), StoreError> {
@@ -42,7 +51,7 @@ struct EventV1<'a> {
 /// An event with the lanes it was matched with. Its data follows the fields, so
 /// that it is sliced and not copied.
 pub(super) fn encode_event(event: &Event, lanes: &[u32]) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = encode(&EventV1 {
+    let record = EventV1 {
         event_type: &event.event_type,
         organization: &event.organization,
         source: event.source.as_deref(),
@@ -50,7 +59,9 @@ pub(super) fn encode_event(event: &Event, lanes: &[u32]) -> Result<Vec<u8>, Stor
         occurred_at_ms: event.occurred_at.as_millis(),
         event_id: event.event_id.as_deref(),
         lanes: lanes.to_vec(),
-    })?;
+    };
+    // A number of a lane rarely takes more than three bytes.
+    let mut bytes = encode(&record, RECORD_BYTES_EXPECTED + 3 * lanes.len() + event.data.as_bytes().len())?;
     bytes.extend_from_slice(event.data.as_bytes());
     Ok(bytes)
 }
@@ -99,8 +110,8 @@ struct PendingV1 {
 pub(super) fn encode_pending(head: &Head, weight_bytes: u32) -> Result<Vec<u8>, StoreError> {
     // Both are within the years that a timestamp can be.
     let opened_after_ms = head.opened_at.as_millis() as i64 - head.event.accepted_at().as_millis() as i64;
-    let mut bytes =
-        encode(&PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms, weight_bytes })?;
+    let record = PendingV1 { attempts: head.attempts, failures: head.failures, opened_after_ms, weight_bytes };
+    let mut bytes = encode(&record, PENDING_BYTES_EXPECTED)?;
     if head.due != head.place {
         let due_after_ms = head.due.as_millis() as i64 - head.place.as_millis() as i64;
         bytes = postcard::to_extend(&due_after_ms, bytes).map_err(|_| StoreError::Record("cannot be written"))?;
@@ -180,7 +191,7 @@ pub(super) enum OutcomeState {
 }
 
 pub(super) fn encode_outcome(outcome: &Outcome) -> Result<Vec<u8>, StoreError> {
-    encode(&OutcomeV1 {
+    let record = OutcomeV1 {
         state: match outcome.state {
             OutcomeState::Ended(TerminalState::Delivered) => OutcomeStateV1::Delivered,
             OutcomeState::Ended(TerminalState::Failed) => OutcomeStateV1::Failed,
@@ -192,7 +203,9 @@ pub(super) fn encode_outcome(outcome: &Outcome) -> Result<Vec<u8>, StoreError> {
         attempts: outcome.attempts,
         code: outcome.code.map(code_number),
         success: outcome.success.as_ref().map(|attempt| AttemptV1::new(attempt, None)),
-    })
+    };
+    let body_bytes = outcome.success.as_ref().map_or(0, |attempt| attempt.response_body.len());
+    encode(&record, RECORD_BYTES_EXPECTED + body_bytes)
 }
 
 pub(super) fn decode_outcome(bytes: &[u8]) -> Result<Outcome, StoreError> {
@@ -266,7 +279,7 @@ impl AttemptV1 {
 
 /// An attempt, and where its delivery's pending row stood after it.
 pub(super) fn encode_attempt(attempt: &Attempt, next_place: Option<Timestamp>) -> Result<Vec<u8>, StoreError> {
-    encode(&AttemptV1::new(attempt, next_place))
+    encode(&AttemptV1::new(attempt, next_place), RECORD_BYTES_EXPECTED + attempt.response_body.len())
 }
 
 /// The inverse of [`encode_attempt`].
@@ -284,7 +297,7 @@ struct IdempotencyV1 {
 
 /// Which event has an idempotency key, and a digest of what it was.
 pub(super) fn encode_idempotency(event: EventId, content: [u8; 16]) -> Result<Vec<u8>, StoreError> {
-    encode(&IdempotencyV1 { event: event.to_key(), content })
+    encode(&IdempotencyV1 { event: event.to_key(), content }, RECORD_BYTES_EXPECTED)
 }
 
 /// The inverse of [`encode_idempotency`].
@@ -307,7 +320,7 @@ struct StatsV1 {
 
 /// What a lane went through.
 pub(super) fn encode_stats(stats: &crate::model::LaneStats) -> Result<Vec<u8>, StoreError> {
-    encode(&StatsV1 {
+    let record = StatsV1 {
         odometer: stats.odometer,
         attempts: stats.attempts,
         consecutive_failures: stats.consecutive_failures,
@@ -316,7 +329,8 @@ pub(super) fn encode_stats(stats: &crate::model::LaneStats) -> Result<Vec<u8>, S
         last_failure: stats.last_failure.map(|(at, code)| (at.as_millis(), code_number(code))),
         pending: stats.pending,
         pending_bytes: stats.pending_bytes,
-    })
+    };
+    encode(&record, RECORD_BYTES_EXPECTED)
 }
 
 /// The inverse of [`encode_stats`].

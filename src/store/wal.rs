@@ -45,6 +45,9 @@ const HEADER_BYTES: usize = 48;
 const SUM_AT: usize = 32;
 const BLOCK_BYTES: usize = 4096;
 
+/// Most commits take no more: one allocation is enough for them.
+const COMMIT_BYTES_EXPECTED: usize = 32 << 10;
+
 /// The log of the database in `file`.
 pub(super) fn path_of(file: &Path) -> PathBuf {
     file.with_extension("wal")
@@ -89,7 +92,9 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new() -> Record {
-        Record { bytes: vec![0; HEADER_BYTES] }
+        let mut bytes = Vec::with_capacity(COMMIT_BYTES_EXPECTED);
+        bytes.resize(HEADER_BYTES, 0);
+        Record { bytes }
     }
 
     /// A row is there from now on, instead of what had its key; none: there is none.
