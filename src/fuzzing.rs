@@ -19,7 +19,7 @@ use crate::api::{self, Quotas};
 use crate::attempt::Performer;
 use crate::config::{self, Live};
 use crate::deliver::{self, Client, Roots};
-use crate::http::{Body, BodyRoom, Service};
+use crate::http::{Body, BodyRoom, Link, Service};
 use crate::json::{self, Json};
 use crate::metrics::Metrics;
 use crate::model::{Format, Subscription};
@@ -235,7 +235,7 @@ impl Api {
         let first = self.store.registry().subscriptions().find(is_native).map(|found| found.id.to_string());
         let path = path.replace("SUBSCRIPTION", &first.unwrap_or_default());
         let request = Request::builder().method(method).uri(&path).body(Body::Whole(body)).ok()?;
-        let answer = self.runtime.block_on((self.service)(request));
+        let answer = self.runtime.block_on((self.service)(request, Link::Unix));
         let status = answer.status().as_u16();
         assert!(status < 500 || status == 507, "{path}: {status}");
         Some(status)

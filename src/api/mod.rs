@@ -39,8 +39,8 @@ use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Method, Miss, Problem, Request, Response, Router, Service,
-    StatusCode, header,
+    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Problem, Request, Response, Router,
+    Service, StatusCode, header,
 };
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -92,21 +92,21 @@ pub fn metrics_service(state: Arc<State>) -> Service {
 fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
     let routes = table.into_iter().map(|route| (route.method.clone(), route.path, route));
     let router = Arc::new(Router::new(routes));
-    Arc::new(move |request| {
+    Arc::new(move |request, link| {
         let (state, router) = (state.clone(), router.clone());
         Box::pin(async move {
-            let response = answer(state.clone(), &router, request).await;
+            let response = answer(state.clone(), &router, request, link).await;
             state.metrics.answered(response.status().as_u16());
             response
         })
     })
 }
 
-async fn answer(state: Arc<State>, router: &Router<Route>, request: Request) -> Response {
+async fn answer(state: Arc<State>, router: &Router<Route>, request: Request, link: Link) -> Response {
     let config = state.config.current();
     let allowed = Allowed { hosts: &config.service.hosts, origins: &config.service.origins };
     let vendor = vendors::of(request.uri().path());
-    if let Err(problem) = http::check(&request, allowed) {
+    if let Err(problem) = http::check(&request, link, allowed) {
         return told(Err(problem), vendor);
     }
     let origin = request.headers().get(header::ORIGIN).cloned();

@@ -21,8 +21,7 @@ use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_ID_CHA
 use super::stall::Stallable;
 use super::{Answering, Body, Code, HeaderMap, HeaderName, HeaderValue, Problem, Request, Response, Service, header};
 
-/// By what a request came. Every request that came by a connection carries one
-/// as an extension.
+/// By what a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// TCP, to this address of ours.
@@ -110,11 +109,10 @@ where
 async fn answer(shared: &Shared, link: Link, request: ::http::Request<Incoming>) -> Response {
     let id = shared.ids.name(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut request: Request = request.map(Body::Incoming);
-    request.extensions_mut().insert(link);
+    let request: Request = request.map(Body::Incoming);
     let answered = match framing_fault(request.headers()) {
         Some(problem) => Some(problem.into_response()),
-        None => caught(|| (shared.service)(request)).await,
+        None => caught(|| (shared.service)(request, link)).await,
     };
     let mut response = match answered {
         Some(response) => response,

@@ -17,11 +17,11 @@ pub struct Allowed<'a> {
     pub origins: &'a [String],
 }
 
-/// Refuses what must not be answered. A request of no connection is trusted.
-pub fn check(request: &Request, allowed: Allowed<'_>) -> Result<(), Problem> {
-    if let Some(Link::Tcp(local)) = request.extensions().get::<Link>() {
+/// Refuses what must not be answered.
+pub fn check(request: &Request, link: Link, allowed: Allowed<'_>) -> Result<(), Problem> {
+    if let Link::Tcp(local) = link {
         let host = host(request);
-        if !host.as_deref().is_some_and(|host| is_host_allowed(host, *local, allowed.hosts)) {
+        if !host.as_deref().is_some_and(|host| is_host_allowed(host, local, allowed.hosts)) {
             return Err(Problem::new(Code::HostRefused)
                 .detail("the Host must be an address of this listener, localhost, or one of [service] hosts"));
         }
@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn request(link: Link, headers: &[(&str, &str)]) -> Request {
-        let mut builder = ::http::Request::builder().uri("/v1/events").extension(link);
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let mut builder = ::http::Request::builder().uri("/v1/events");
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
@@ -155,11 +155,11 @@ mod tests {
             (Link::Unix, None, true),
         ] {
             let headers: Vec<(&str, &str)> = host.map(|host| ("host", host)).into_iter().collect();
-            let outcome = check(&request(link, &headers), Allowed { hosts: &hosts, origins: &[] });
+            let outcome = check(&request(&headers), link, Allowed { hosts: &hosts, origins: &[] });
             assert_eq!(outcome.is_ok(), answered, "{host:?}");
         }
-        let twice = request(local, &[("host", "localhost:8470"), ("host", "localhost:8470")]);
-        let refused = check(&twice, Allowed { hosts: &hosts, origins: &[] }).expect_err("two hosts");
+        let twice = request(&[("host", "localhost:8470"), ("host", "localhost:8470")]);
+        let refused = check(&twice, local, Allowed { hosts: &hosts, origins: &[] }).expect_err("two hosts");
         assert_eq!(refused.code(), Code::HostRefused);
     }
 
@@ -173,7 +173,7 @@ mod tests {
             (&[("origin", "null")], false),
             (&[("origin", "https://admin.example"), ("origin", "https://evil.example")], false),
         ] {
-            let outcome = check(&request(Link::Unix, headers), Allowed { hosts: &[], origins: &origins });
+            let outcome = check(&request(headers), Link::Unix, Allowed { hosts: &[], origins: &origins });
             assert_eq!(outcome.is_ok(), answered, "{headers:?}");
         }
     }

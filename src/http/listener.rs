@@ -263,13 +263,17 @@ mod tests {
     use crate::http::BodyRoom;
     use crate::http::{Body, Request, Response};
 
-    /// Echoes bodies of up to 8 bytes; `/panic` panics.
+    /// Echoes bodies of up to 8 bytes and says by what they came; `/panic` panics.
     fn service() -> Service {
-        Arc::new(|request: Request| {
+        Arc::new(|request: Request, link| {
             Box::pin(async move {
                 assert_ne!(request.uri().path(), "/panic", "on purpose");
                 match request.into_body().read(8, &BodyRoom::new(8)).await {
-                    Ok((body, _)) => Response::new(body.into()),
+                    Ok((body, _)) => {
+                        let mut response = Response::new(body.into());
+                        response.headers_mut().insert("link", format!("{link:?}").parse().expect("a value"));
+                        response
+                    }
                     Err(problem) => problem.into_response(),
                 }
             })
@@ -427,7 +431,10 @@ mod tests {
         // Who is refused for its certificate is told so behind the handshake.
         let request = stream.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
         let mut answer = String::new();
-        request.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.starts_with("HTTP/1.1 200 ")
+        request.is_ok()
+            && stream.read_to_string(&mut answer).await.is_ok()
+            && answer.starts_with("HTTP/1.1 200 ")
+            && answer.contains(&format!("\r\nlink: Tcp({address})\r\n"))
     }
 
     #[tokio::test]

@@ -44,8 +44,8 @@ pub type Response = ::http::Response<AnswerBody>;
 /// An answer to come.
 pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// What answers requests.
-pub type Service = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
+/// What answers requests, and is told by what they came.
+pub type Service = Arc<dyn Fn(Request, Link) -> Answering + Send + Sync>;
 
 /// An answer of `status` whose body is `bytes`.
 pub fn bytes(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
