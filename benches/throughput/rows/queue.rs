@@ -149,13 +149,15 @@ pub(super) async fn idle(plan: &Plan) -> Vec<Line> {
 pub(super) async fn growth(plan: &Plan) -> Vec<Line> {
     const SMALLEST: u64 = 10_000;
     const MEASURED: u64 = 8_000;
+    // Each drain takes a fifth of a second: of few of them the median says what else went on.
+    const DRAINS_MIN: u32 = 7;
     let largest = plan.scaled(if plan.full { 10_000_000 } else { 1_000_000 });
     let mut held = Held::start().await;
     let (mut waiting, mut size) = (0, SMALLEST);
     let (mut lines, mut first_us) = (Vec::new(), None);
     while size <= largest {
         let mut costs = Vec::new();
-        for _ in 0..plan.rounds {
+        for _ in 0..plan.rounds.max(DRAINS_MIN) {
             held.fill(size - waiting).await;
             costs.push(1e6 / held.drain(MEASURED).await);
             waiting = size - held.hold().await;
