@@ -40,13 +40,13 @@ pub(super) fn parse(value: &RawValue) -> Result<Given, Vec<Fault>> {
     let mut data = None;
     let mut decoded = Map::new();
     for (name, value) in members {
-        if decoded.contains_key(&name) || (name == "data" && data.is_some()) {
+        if decoded.contains_key(&*name) || (name == "data" && data.is_some()) {
             faults.add(name, "is given twice");
         } else if name == "data" {
             data = Some(Json::from_checked(Bytes::copy_from_slice(value.get().as_bytes())));
         } else {
             match serde_json::from_str::<Value>(value.get()) {
-                Ok(value) => drop(decoded.insert(name, value)),
+                Ok(value) => drop(decoded.insert(name.into_owned(), value)),
                 Err(_) => faults.add(name, "cannot be decoded: it holds half a surrogate pair or too large a number"),
             }
         }

@@ -35,12 +35,14 @@ mod vendors;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Problem, Request, Response, Router,
-    Service, StatusCode, header,
+    self, Allowed, Body, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Problem, Request, Response,
+    Router, Service, StatusCode, header,
 };
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -90,34 +92,47 @@ pub fn metrics_service(state: Arc<State>) -> Service {
 }
 
 fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
-    let routes = table.into_iter().map(|route| (route.method.clone(), route.path, route));
-    let router = Arc::new(Router::new(routes));
+    let routes = table.into_iter().map(|route| (route.method.clone(), route.path, Arc::new(route)));
+    let router = Router::new(routes);
     Arc::new(move |request, link| {
-        let (state, router) = (state.clone(), router.clone());
+        let Begun { vendor, origin, entered } = begin(&state, &router, request, link);
+        let state = state.clone();
         Box::pin(async move {
-            let response = answer(state.clone(), &router, request, link).await;
+            let mut response = match entered {
+                Ok(entered) => told(entered.answer().await, vendor),
+                Err(response) => response,
+            };
+            if let Some(origin) = origin {
+                http::allow_origin(&mut response, origin);
+            }
             state.metrics.answered(response.status().as_u16());
             response
         })
     })
 }
 
-async fn answer(state: Arc<State>, router: &Router<Route>, request: Request, link: Link) -> Response {
+/// A request of which everything was decided that needs no waiting.
+struct Begun {
+    vendor: Option<&'static Vendor>,
+    /// The page that may read the answer.
+    origin: Option<HeaderValue>,
+    /// What is left to be done; else the answer.
+    entered: Result<Entered, Response>,
+}
+
+fn begin(state: &Arc<State>, router: &Router<Arc<Route>>, request: Request, link: Link) -> Begun {
+    let vendor = vendors::of(request.uri().path());
     let config = state.config.current();
     let allowed = Allowed { hosts: &config.service.hosts, origins: &config.service.origins };
-    let vendor = vendors::of(request.uri().path());
     if let Err(problem) = http::check(&request, link, allowed) {
-        return told(Err(problem), vendor);
+        return Begun { vendor, origin: None, entered: Err(told(Err(problem), vendor)) };
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match http::preflight(&request) {
-        Some(response) => response,
-        None => told(route(state, router, request, vendor).await, vendor),
+    let entered = match http::preflight(&request) {
+        Some(response) => Err(response),
+        None => enter(state, router, request, vendor).map_err(|problem| told(Err(problem), vendor)),
     };
-    if let Some(origin) = origin {
-        http::allow_origin(&mut response, origin);
-    }
-    response
+    Begun { vendor, origin, entered }
 }
 
 /// The answer, told the way of whose API it is.
@@ -129,18 +144,18 @@ fn told(answered: Result<Response, Problem>, vendor: Option<&Vendor>) -> Respons
 }
 
 /// From the table to the handler: everything that is the same for all routes.
-async fn route(
-    state: Arc<State>,
-    router: &Router<Route>,
+fn enter(
+    state: &Arc<State>,
+    router: &Router<Arc<Route>>,
     request: Request,
-    vendor: Option<&Vendor>,
-) -> Result<Response, Problem> {
+    vendor: Option<&'static Vendor>,
+) -> Result<Entered, Problem> {
     let (parts, body) = request.into_parts();
     if let Some(vendor) = vendor.filter(|vendor| !(vendor.is_enabled)(&state.config.current().dialects)) {
         let detail = format!("the API of {0} is not switched on: [dialects.{0}] enabled", vendor.name);
         return Err(Problem::new(Code::NotFound).detail(detail));
     }
-    let (route, values) = router.find(&parts.method, parts.uri.path()).map_err(|miss| match miss {
+    let (route, path) = router.find(&parts.method, parts.uri.path()).map_err(|miss| match miss {
         Miss::NotFound => Problem::new(Code::NotFound).detail("no route has this path"),
         Miss::MethodNotAllowed(allow) => {
             let problem = Problem::new(Code::MethodNotAllowed).detail(format!("allowed are {allow}"));
@@ -151,25 +166,44 @@ async fn route(
         }
     })?;
     let schemes = vendor.map_or(&[][..], |vendor| vendor.schemes);
-    let caller = admit(&state, route.access, &parts.headers, schemes)?;
+    let caller = admit(state, route.access, &parts.headers, schemes)?;
     let query = Query::read(parts.uri.query().unwrap_or(""), route.parameters, vendor.is_some())?;
-    let (body, _held) = match &route.body {
-        None => (bytes::Bytes::new(), None),
-        Some(accepted) => {
-            accepted.check(&parts.headers)?;
-            let (body, held) = body.read(accepted.bytes_max, &state.bodies).await?;
-            if accepted.required && body.is_empty() {
-                return Err(Problem::new(Code::InvalidJson).detail("the body is empty"));
-            }
-            (body, Some(held))
-        }
-    };
-    let answered = (route.handler)(Call { state, caller, path: values, query, headers: parts.headers, body }).await;
-    if let Err(problem) = &answered {
-        let is_described = vendor.is_some() || route.may_refuse(problem.code());
-        debug_assert!(is_described, "{} does not say that it may answer {}", route.name, problem.code().name());
+    if let Some(accepted) = &route.body {
+        accepted.check(&parts.headers)?;
     }
-    answered
+    let call = Call { state: state.clone(), caller, path, query, headers: parts.headers, body: Bytes::new() };
+    Ok(Entered { route: route.clone(), is_vendors: vendor.is_some(), call, body })
+}
+
+/// A call that was let through, its body not read yet.
+struct Entered {
+    route: Arc<Route>,
+    is_vendors: bool,
+    call: Call,
+    body: Body,
+}
+
+impl Entered {
+    async fn answer(self) -> Result<Response, Problem> {
+        let Entered { route, is_vendors, mut call, body } = self;
+        let _held = match &route.body {
+            None => None,
+            Some(accepted) => {
+                let (body, held) = body.read(accepted.bytes_max, &call.state.bodies).await?;
+                if accepted.required && body.is_empty() {
+                    return Err(Problem::new(Code::InvalidJson).detail("the body is empty"));
+                }
+                call.body = body;
+                Some(held)
+            }
+        };
+        let answered = (route.handler)(call).await;
+        if let Err(problem) = &answered {
+            let is_described = is_vendors || route.may_refuse(problem.code());
+            debug_assert!(is_described, "{} does not say that it may answer {}", route.name, problem.code().name());
+        }
+        answered
+    }
 }
 
 /// Who calls, where they may; of routes that are open to all: nobody.

@@ -16,7 +16,7 @@ use crate::store::command::Accepted;
 use super::call::{Call, not_found};
 use super::event_json::{Given, parse};
 use super::organizations;
-use super::route::essence;
+use super::route::is_of_type;
 
 /// The content type of one JSON value a line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
@@ -39,7 +39,7 @@ pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
         let message = "names one event; give each event of a batch an event_id instead";
         return Err(Problem::faults(vec![Fault::new("idempotency-key", message)]));
     }
-    let is_lines = call.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| essence(value) == NDJSON);
+    let is_lines = call.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| is_of_type(value, NDJSON));
     let items = if is_lines { split_lines(&call.body)? } else { split_array(&call.body)? };
     let mut events = Vec::with_capacity(items.len());
     let mut refused = Vec::with_capacity(items.len());

@@ -84,7 +84,7 @@ impl Accepted {
             return refused("send the body without a content-encoding".to_owned());
         }
         match headers.get(header::CONTENT_TYPE) {
-            Some(value) if !self.content_types.contains(&essence(value).as_str()) => {
+            Some(value) if !self.content_types.iter().any(|known| is_of_type(value, known)) => {
                 refused(format!("the content-type must be {}", self.content_types.join(" or ")))
             }
             _ => Ok(()),
@@ -92,10 +92,10 @@ impl Accepted {
     }
 }
 
-/// A content type without its parameters, in lower case.
-pub(super) fn essence(content_type: &HeaderValue) -> String {
-    let text = String::from_utf8_lossy(content_type.as_bytes());
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+/// Whether a content type is this one, whatever its parameters.
+pub(super) fn is_of_type(content_type: &HeaderValue, essence: &str) -> bool {
+    let own = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    own.trim_ascii().eq_ignore_ascii_case(essence.as_bytes())
 }
 
 /// What an answer's body is.

@@ -5,6 +5,8 @@
 //! Subscriptions in this format are for organization events or for panel events,
 //! not for both.
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
 use sha1::Sha1;
@@ -81,7 +83,7 @@ impl Shape {
         let Some(members) = members(data) else {
             return Err("must be an object or null under format pdk".to_owned());
         };
-        match members.iter().find(|(key, _)| own.contains(&key.as_str())) {
+        match members.iter().find(|(key, _)| own.contains(&&**key)) {
             Some((key, _)) => Err(format!("must not have a member {key} under format pdk, which sets it")),
             None => Ok(()),
         }
@@ -89,7 +91,7 @@ impl Shape {
 }
 
 /// The members of an object, in their order; none: it is not one.
-fn members(data: &str) -> Option<Vec<(String, &RawValue)>> {
+fn members(data: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
     match json::level(serde_json::from_str(data).ok()?) {
         Level::Object(members) => Some(members),
         Level::Array(_) | Level::Scalar => None,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_TIMEOUT, REQUEST_ID_CHARS_MAX};
 
 use super::stall::Stallable;
-use super::{Answering, Body, Code, HeaderMap, HeaderName, HeaderValue, Problem, Request, Response, Service, header};
+use super::{Answering, Body, Code, HeaderMap, HeaderName, HeaderValue, Problem, Response, Service, header};
 
 /// By what a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl RequestIds {
             Some(own) if is_request_id(own) => own.clone(),
             _ => {
                 let id = format!("{:08x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed));
-                HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+                HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
             }
         }
     }
@@ -83,10 +83,7 @@ pub(super) async fn serve<I>(stream: I, link: Link, shared: Arc<Shared>, mut shu
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<Response, Infallible>(answer(&shared, link, request).await) }
-    });
+    let service = service_fn(move |request| answer(&shared, link, request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_TIMEOUT).max_header_size(REQUEST_HEAD_BYTES_MAX);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Stallable::new(stream)), service));
@@ -106,28 +103,39 @@ where
     }
 }
 
-async fn answer(shared: &Shared, link: Link, request: ::http::Request<Incoming>) -> Response {
+/// Has a request answered. What is done with it before anything is waited for is done at
+/// once: a request is large, and each future that it stood in would have room for it.
+fn answer(
+    shared: &Shared,
+    link: Link,
+    request: ::http::Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let id = shared.ids.name(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let request: Request = request.map(Body::Incoming);
-    let answered = match framing_fault(request.headers()) {
-        Some(problem) => Some(problem.into_response()),
-        None => caught(|| (shared.service)(request, link)).await,
+    let begun = match framing_fault(request.headers()) {
+        Some(problem) => Some(Box::pin(std::future::ready(problem.into_response())) as Answering),
+        None => caught(|| (shared.service)(request.map(Body::Incoming), link)),
     };
-    let mut response = match answered {
-        Some(response) => response,
-        None => {
-            tracing::error!(request_id = ?id, %method, path, "answering a request panicked");
-            Problem::new(Code::Internal).into_response()
+    async move {
+        let answered = match begun {
+            Some(answering) => unless_it_panics(answering).await,
+            None => None,
+        };
+        let mut response = match answered {
+            Some(response) => response,
+            None => {
+                tracing::error!(request_id = ?id, %method, path, "answering a request panicked");
+                Problem::new(Code::Internal).into_response()
+            }
+        };
+        tracing::debug!(request_id = ?id, %method, path, status = response.status().as_u16(), "answered");
+        if let Some(RequestIdAlso(name)) = response.extensions_mut().remove() {
+            response.headers_mut().insert(name, id.clone());
         }
-    };
-    tracing::debug!(request_id = ?id, %method, path, status = response.status().as_u16(), "answered");
-    if let Some(RequestIdAlso(name)) = response.extensions_mut().remove() {
-        response.headers_mut().insert(name, id.clone());
+        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
     }
-    response.headers_mut().insert(REQUEST_ID, id);
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// Refuses bodies in a coding that we do not undo, or in one that is named in a way that
@@ -142,16 +150,18 @@ fn framing_fault(headers: &HeaderMap) -> Option<Problem> {
     (!is_fine).then(|| Problem::new(Code::BadRequest).detail(detail).closing())
 }
 
-/// The answer; none where making it panicked. Nothing is used after a panic that
-/// could be half done: the future is dropped, and locks say so by poison.
-async fn caught(begin: impl FnOnce() -> Answering) -> Option<Response> {
-    let mut answering = std::panic::catch_unwind(AssertUnwindSafe(begin)).ok()?;
-    std::future::poll_fn(move |context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context))) {
-            Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => Poll::Ready(None),
-        }
+/// What it made; none where it panicked. Nothing is used after a panic that could be
+/// half done: the future is dropped, and locks say so by poison.
+fn caught<T>(make: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(make)).ok()
+}
+
+/// The answer; none where making it panicked.
+async fn unless_it_panics(mut answering: Answering) -> Option<Response> {
+    std::future::poll_fn(move |context| match caught(|| answering.as_mut().poll(context)) {
+        Some(Poll::Ready(response)) => Poll::Ready(Some(response)),
+        Some(Poll::Pending) => Poll::Pending,
+        None => Poll::Ready(None),
     })
     .await
 }

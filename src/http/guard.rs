@@ -21,7 +21,7 @@ pub struct Allowed<'a> {
 pub fn check(request: &Request, link: Link, allowed: Allowed<'_>) -> Result<(), Problem> {
     if let Link::Tcp(local) = link {
         let host = host(request);
-        if !host.as_deref().is_some_and(|host| is_host_allowed(host, local, allowed.hosts)) {
+        if !host.is_some_and(|host| is_host_allowed(host, local, allowed.hosts)) {
             return Err(Problem::new(Code::HostRefused)
                 .detail("the Host must be an address of this listener, localhost, or one of [service] hosts"));
         }
@@ -68,18 +68,18 @@ pub fn allow_origin(response: &mut Response, origin: HeaderValue) {
 /// Whom the request is for: its URI's authority goes before `Host` (RFC 9112,
 /// section 3.2.2), and must not differ from it: somebody on the way may have gone by
 /// the other. Two `Host` headers are none.
-fn host(request: &Request) -> Option<String> {
+fn host(request: &Request) -> Option<&str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next()?.to_str().ok()?.to_ascii_lowercase();
-    let is_told_otherwise = |authority: &Authority| !authority.as_str().eq_ignore_ascii_case(&host);
+    let host = hosts.next()?.to_str().ok()?;
+    let is_told_otherwise = |authority: &Authority| !authority.as_str().eq_ignore_ascii_case(host);
     if hosts.next().is_some() || request.uri().authority().is_some_and(is_told_otherwise) {
         return None;
     }
     Some(host)
 }
 
-/// Whether `host` (in lower case) is the address `local` that the request came
-/// to, a name of the loopback with its port, or one of `hosts`.
+/// Whether `host` is the address `local` that the request came to, a name of the
+/// loopback with its port, or one of `hosts`.
 fn is_host_allowed(host: &str, local: SocketAddr, hosts: &[String]) -> bool {
     let (name, port) = split_port(host);
     let is_configured = |known: &String| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name);
@@ -91,7 +91,8 @@ fn is_host_allowed(host: &str, local: SocketAddr, hosts: &[String]) -> bool {
         None => matches!(local.port(), 80 | 443),
     };
     is_port_ours
-        && (["localhost", "127.0.0.1", "[::1]"].contains(&name) || address(name) == Some(local.ip().to_canonical()))
+        && (["localhost", "127.0.0.1", "[::1]"].iter().any(|known| known.eq_ignore_ascii_case(name))
+            || address(name) == Some(local.ip().to_canonical()))
 }
 
 /// The address that `name` is: v6 in brackets.
@@ -132,6 +133,7 @@ mod tests {
         let hosts = ["hooks.example".to_owned(), "edge.example:9000".to_owned()];
         for (link, host, answered) in [
             (local, Some("localhost:8470"), true),
+            (local, Some("LocalHost:8470"), true),
             (local, Some("LOCALHOST:8470"), true),
             (local, Some("127.0.0.1:8470"), true),
             (local, Some("[::1]:8470"), true),
