@@ -263,11 +263,14 @@ mod tests {
     use crate::http::BodyRoom;
     use crate::http::{Body, Request, Response};
 
-    /// Echoes bodies of up to 8 bytes and says by what they came; `/panic` panics.
+    /// Echoes bodies of up to 8 bytes and says by what they came; `/panic` panics, `/later` takes a while.
     fn service() -> Service {
         Arc::new(|request: Request, link| {
             Box::pin(async move {
                 assert_ne!(request.uri().path(), "/panic", "on purpose");
+                if request.uri().path() == "/later" {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 match request.into_body().read(8, &BodyRoom::new(8)).await {
                     Ok((body, _)) => {
                         let mut response = Response::new(body.into());
@@ -334,6 +337,21 @@ mod tests {
         // Time is virtual: it jumps to the timeout once everybody waits.
         let (answer, ()) = tokio::join!(talk(theirs, "GET / HTTP/1.1\r\nhost: "), served);
         assert_eq!(answer, "");
+    }
+
+    /// Whoever sent all it has and closed its side got no answer, unless that was there at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_closed_its_side_is_answered() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let shared = Arc::new(Shared { service: service(), ids: RequestIds::new() });
+        let (_stop, shutdown) = watch::channel(false);
+        let served = tokio::spawn(connection::serve(ours, Link::Unix, shared, shutdown));
+        theirs.write_all(b"GET /later HTTP/1.1\r\n\r\n").await.expect("written");
+        theirs.shutdown().await.expect("closed");
+        let mut answer = String::new();
+        theirs.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        served.await.expect("ended with its caller");
     }
 
     /// A slow loris keeps its connections busy with a byte now and then.
