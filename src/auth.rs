@@ -29,6 +29,27 @@ named! {
     }
 }
 
+/// A set of roles: one bit for each, so that who calls is known without allocating.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Whether this one is among them.
+    pub fn contains(self, role: Role) -> bool {
+        self.0 & Roles::bit(role) != 0
+    }
+
+    fn bit(role: Role) -> u8 {
+        1 << role as u8
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Roles {
+        Roles(roles.into_iter().fold(0, |bits, role| bits | Roles::bit(role)))
+    }
+}
+
 /// Whether callers need a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -46,7 +67,7 @@ pub struct ApiKey {
     /// SHA-256 of the token.
     pub sha256: [u8; 32],
     /// What it may do.
-    pub roles: BTreeSet<Role>,
+    pub roles: Roles,
     /// Organizations it reaches, each with its descendants; none: all (`*`).
     pub organizations: Option<Vec<Name>>,
     /// From when on it is refused.
@@ -66,7 +87,7 @@ const ANONYMOUS: &str = "anonymous";
 pub struct Caller {
     /// The name of the key: the actor of what the caller changes.
     pub name: String,
-    roles: BTreeSet<Role>,
+    roles: Roles,
     organizations: Option<Vec<Name>>,
     /// See [`ApiKey::requests_per_second`].
     pub requests_per_second: Option<u32>,
@@ -111,7 +132,7 @@ pub fn authenticate(
     }
     Ok(Caller {
         name: key.name.clone(),
-        roles: key.roles.clone(),
+        roles: key.roles,
         organizations: key.organizations.clone(),
         requests_per_second: key.requests_per_second,
     })
@@ -130,13 +151,13 @@ fn credentials<'a>(authorization: &'a [u8], schemes: &[&str]) -> Option<&'a [u8]
 impl Caller {
     /// A caller that was not asked for a key, and may do nothing that needs one.
     pub fn nobody() -> Caller {
-        let (roles, organizations) = (BTreeSet::new(), Some(Vec::new()));
+        let (roles, organizations) = (Roles::default(), Some(Vec::new()));
         Caller { name: ANONYMOUS.to_owned(), roles, organizations, requests_per_second: None }
     }
 
     /// Whether the key has this role; `admin` has every one.
     pub fn may(&self, role: Role) -> bool {
-        self.roles.contains(&role) || self.roles.contains(&Role::Admin)
+        self.roles.contains(role) || self.roles.contains(Role::Admin)
     }
 
     /// Whether the key is for all organizations, those not made yet included.

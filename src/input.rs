@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 use crate::model::Fault;
 use crate::time::{Timestamp, parse_duration};
 
+/// What most objects have no more fields than.
+const FIELDS_MOSTLY: usize = 16;
+
 /// The faults found so far, shared by all readers of one input.
 #[derive(Default)]
 pub struct Faults {
@@ -84,7 +87,13 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads `map`, which stands at `path` (empty at the top).
     pub fn new(path: impl Into<String>, map: &'a Map<String, Value>, faults: &'a Faults) -> Fields<'a> {
-        Fields { path: path.into(), map, faults, known: RefCell::default(), finished: Cell::new(false) }
+        Fields {
+            path: path.into(),
+            map,
+            faults,
+            known: RefCell::new(Vec::with_capacity(FIELDS_MOSTLY)),
+            finished: Cell::new(false),
+        }
     }
 
     /// The dotted path of `name` below this object.

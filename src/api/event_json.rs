@@ -38,7 +38,7 @@ pub(super) fn parse(value: &RawValue) -> Result<Given, Vec<Fault>> {
     };
     let faults = Faults::new();
     let mut data = None;
-    let mut decoded = Map::new();
+    let mut decoded = Map::with_capacity(members.len());
     for (name, value) in members {
         if decoded.contains_key(&*name) || (name == "data" && data.is_some()) {
             faults.add(name, "is given twice");

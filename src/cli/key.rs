@@ -182,7 +182,7 @@ mod tests {
         let key = &config.api_keys[0];
         assert_eq!(key.name, args.name);
         assert_eq!(key.sha256[..], Sha256::digest(token.expose().as_bytes())[..]);
-        assert_eq!(key.roles.iter().copied().collect::<Vec<_>>(), args.roles);
+        assert_eq!(key.roles, args.roles.into_iter().collect());
         assert_eq!(key.organizations.as_ref().map(Vec::len), Some(2));
         assert_eq!(key.expires_at, args.expires_at);
     }

@@ -273,7 +273,7 @@ mod tests {
     fn the_example_and_the_reader_know_the_same_keys() {
         let text = example_in_full();
         let config = parse_text(&text).unwrap_or_else(|faults| panic!("{faults:?}"));
-        assert_eq!(config.api_keys[0].roles, BTreeSet::from([Role::Admin]));
+        assert_eq!(config.api_keys[0].roles, [Role::Admin].into_iter().collect());
         assert_eq!(config.api_keys[0].expires_at.map(|at| at.to_string()), Some("2030-01-01T00:00:00.000Z".into()));
         let targets: Vec<&Target> = config.secrecy.iter().map(|rule| &rule.target).collect();
         let built_in = crate::dialect::pdk::secrecy_rules().len();

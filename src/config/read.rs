@@ -2,7 +2,6 @@
 //! example with what the user says laid over it, so every key is there; touches no file
 //! (`keys` reads those of the storage from theirs).
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::{
     AllowedNetwork, Auth, Config, Delivery, Listen, Log, LogFormat, Proxy, Retention, ServerTls, Service, Storage,
     dialects,
 };
-use crate::auth::{ApiKey, Role};
+use crate::auth::{ApiKey, Role, Roles};
 use crate::dialect;
 use crate::input::{Faults, Fields, kind};
 use crate::limits::{CONCURRENCY_MAX, NAME_CHARS_MAX, RATE_PER_SECOND_MAX, REQUESTS_PER_SECOND_MAX};
@@ -505,7 +504,7 @@ fn api_key(fields: Fields<'_>) -> Option<ApiKey> {
             }
             role
         };
-        names.iter().enumerate().filter_map(role).collect::<BTreeSet<Role>>()
+        names.iter().enumerate().filter_map(role).collect::<Roles>()
     });
     let organizations = organizations(&fields);
     let expires_at = fields.timestamp("expires_at");

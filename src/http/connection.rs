@@ -2,6 +2,7 @@
 //! and ends gracefully when told to. **A panic costs its request, not more.**
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -30,6 +31,8 @@ pub enum Link {
     Unix,
 }
 
+/// What a new id takes at most.
+const REQUEST_ID_BYTES: usize = 8 + 1 + 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer with this extension names its request in that header too.
@@ -53,7 +56,8 @@ impl RequestIds {
         match headers.get(&REQUEST_ID) {
             Some(own) if is_request_id(own) => own.clone(),
             _ => {
-                let id = format!("{:08x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed));
+                let mut id = String::with_capacity(REQUEST_ID_BYTES);
+                let _ = write!(id, "{:08x}-{:x}", self.process, self.count.fetch_add(1, Ordering::Relaxed));
                 HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
             }
         }
