@@ -46,12 +46,17 @@ fn half_a_goal_is_half_as_many_or_twice_as_long() {
 
 #[test]
 fn the_table_says_what_falls_short() {
-    let lines =
-        [Line::new("a", Goal::AtMost(4.0), 12.345, "ms"), Line::new("b", Goal::Shown, 0.0312, "").note("beside")];
+    let lines = [
+        Line::new("a", Goal::AtMost(4.0), 12.345, "ms"),
+        Line::new("b", Goal::Shown, 0.0312, "").note("beside"),
+        // It said 0.25 of 0.25, and that this was too little.
+        Line::new("c", Goal::AtLeast(0.25), 0.2488, ""),
+    ];
     let wanted = "\
         | row | goal       | figure  |      | seen beside it |\n\
         | --- | ---------- | ------- | ---- | -------------- |\n\
         | a   | <= 4.00 ms | 12.3 ms | FAIL |                |\n\
-        | b   |            | 0.0312  |      | beside         |\n";
+        | b   |            | 0.0312  |      | beside         |\n\
+        | c   | >= 0.250   | 0.249   | FAIL |                |\n";
     assert_eq!(table(&lines, false), wanted);
 }

@@ -78,7 +78,8 @@ fn quantity(value: f64, unit: &str) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 => 0,
         size if size >= 10.0 => 1,
-        size if size >= 0.1 || size == 0.0 => 2,
+        size if size >= 1.0 || size == 0.0 => 2,
+        size if size >= 0.1 => 3,
         _ => 4,
     };
     let text = format!("{value:.decimals$} {unit}");

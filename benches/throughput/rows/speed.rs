@@ -4,7 +4,7 @@ use crate::daemon::Daemon;
 use crate::figures::{Goal, Line, median};
 use crate::load::{Load, Pace};
 use crate::receiver::{Mode, Receiver};
-use crate::{Plan, bare_loop, pause};
+use crate::{Plan, bare_loop};
 
 /// What is published at once, where it is published at once.
 const BATCH: u64 = 100;
@@ -22,8 +22,8 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// One more round: the roof, then the load, each of whose events is to arrive
-    /// `copies` times.
+    /// One more round: the load, each of whose events is to arrive `copies` times, and
+    /// the roof around it.
     pub(super) async fn add(
         &mut self,
         plan: &Plan,
@@ -32,17 +32,19 @@ impl Rounds {
         load: &Load,
         copies: usize,
     ) {
-        let roof = bare_loop::per_second(plan.seconds / 2.0).await;
-        receiver.reset().await;
-        let before = daemon.usage();
-        let published = load.run().await;
-        let arrived = receiver.reaches(published.events * copies as u64).await;
-        let cpu_seconds = daemon.usage().since(before).cpu_seconds;
-        let per_second = arrived.count as f64 * 1e9 / (arrived.last_ns - published.first_ns) as f64;
+        let (roof, (per_second, cpu_us)) = bare_loop::around(plan.seconds / 2.0, async {
+            receiver.reset().await;
+            let before = daemon.usage();
+            let published = load.run().await;
+            let arrived = receiver.reaches(published.events * copies as u64).await;
+            let cpu_seconds = daemon.usage().since(before).cpu_seconds;
+            let per_second = arrived.count as f64 * 1e9 / (arrived.last_ns - published.first_ns) as f64;
+            (per_second, cpu_seconds * 1e6 / arrived.count as f64)
+        })
+        .await;
         self.shares.push(per_second / roof);
         self.per_second.push(per_second);
-        self.cpu_us.push(cpu_seconds * 1e6 / arrived.count as f64);
-        pause().await;
+        self.cpu_us.push(cpu_us);
     }
 
     pub(super) fn per_second(&self) -> f64 {
