@@ -92,8 +92,8 @@ impl From<&serde_json::Value> for Json {
 /// brackets outside strings; whether they match is for the parser to say.
 pub fn check_depth(bytes: &[u8]) -> Result<(), JsonError> {
     // Mostly there are too few to nest so deep. Counting them all is many times faster than telling
-    // where strings are, because it looks at many bytes at once: in parts whose count fits in a
-    // byte, as many as a register has.
+    // where strings are, because it looks at many bytes at once, as many as a register has,
+    // where each part is so short that its count fits in a byte.
     let count = |part: &[u8]| usize::from(part.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>());
     if bytes.chunks(usize::from(u8::MAX)).map(count).sum::<usize>() <= JSON_DEPTH_MAX {
         return Ok(());

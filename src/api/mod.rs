@@ -41,7 +41,7 @@ use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
 use crate::config::Live;
 use crate::http::{
-    self, Allowed, Body, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Problem, Request, Response,
+    self, Allowed, Body, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Parts, Problem, Request, Response,
     Router, Service, StatusCode, header,
 };
 use crate::metrics::Metrics;
@@ -95,12 +95,17 @@ fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
     let routes = table.into_iter().map(|route| (route.method.clone(), route.path, Arc::new(route)));
     let router = Router::new(routes);
     Arc::new(move |request, link| {
-        let Begun { vendor, origin, entered } = begin(&state, &router, request, link);
+        let Begun { vendor, origin, entered, body } = begin(&state, &router, request, link);
         let state = state.clone();
         Box::pin(async move {
+            // A body that nobody reads is let go of once there is an answer, not before: where all
+            // of it has come by then, the connection goes on.
             let mut response = match entered {
-                Ok(entered) => told(entered.answer().await, vendor),
-                Err(response) => response,
+                Ok(entered) => told(entered.answer(body, vendor.is_some()).await, vendor),
+                Err(response) => {
+                    drop(body);
+                    response
+                }
             };
             if let Some(origin) = origin {
                 http::allow_origin(&mut response, origin);
@@ -118,21 +123,22 @@ struct Begun {
     origin: Option<HeaderValue>,
     /// What is left to be done; else the answer.
     entered: Result<Entered, Response>,
+    body: Body,
 }
 
 fn begin(state: &Arc<State>, router: &Router<Arc<Route>>, request: Request, link: Link) -> Begun {
     let vendor = vendors::of(request.uri().path());
     let config = state.config.current();
     let allowed = Allowed { hosts: &config.service.hosts, origins: &config.service.origins };
-    if let Err(problem) = http::check(&request, link, allowed) {
-        return Begun { vendor, origin: None, entered: Err(told(Err(problem), vendor)) };
-    }
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let entered = match http::preflight(&request) {
+    let refused = http::check(&request, link, allowed).err().map(|problem| told(Err(problem), vendor));
+    let origin = request.headers().get(header::ORIGIN).filter(|_| refused.is_none()).cloned();
+    let answered = refused.or_else(|| http::preflight(&request));
+    let (parts, body) = request.into_parts();
+    let entered = match answered {
         Some(response) => Err(response),
-        None => enter(state, router, request, vendor).map_err(|problem| told(Err(problem), vendor)),
+        None => enter(state, router, parts, vendor).map_err(|problem| told(Err(problem), vendor)),
     };
-    Begun { vendor, origin, entered }
+    Begun { vendor, origin, entered, body }
 }
 
 /// The answer, told the way of whose API it is.
@@ -147,10 +153,9 @@ fn told(answered: Result<Response, Problem>, vendor: Option<&Vendor>) -> Respons
 fn enter(
     state: &Arc<State>,
     router: &Router<Arc<Route>>,
-    request: Request,
-    vendor: Option<&'static Vendor>,
+    parts: Parts,
+    vendor: Option<&Vendor>,
 ) -> Result<Entered, Problem> {
-    let (parts, body) = request.into_parts();
     if let Some(vendor) = vendor.filter(|vendor| !(vendor.is_enabled)(&state.config.current().dialects)) {
         let detail = format!("the API of {0} is not switched on: [dialects.{0}] enabled", vendor.name);
         return Err(Problem::new(Code::NotFound).detail(detail));
@@ -172,20 +177,18 @@ fn enter(
         accepted.check(&parts.headers)?;
     }
     let call = Call { state: state.clone(), caller, path, query, headers: parts.headers, body: Bytes::new() };
-    Ok(Entered { route: route.clone(), is_vendors: vendor.is_some(), call, body })
+    Ok(Entered { route: route.clone(), call })
 }
 
 /// A call that was let through, its body not read yet.
 struct Entered {
     route: Arc<Route>,
-    is_vendors: bool,
     call: Call,
-    body: Body,
 }
 
 impl Entered {
-    async fn answer(self) -> Result<Response, Problem> {
-        let Entered { route, is_vendors, mut call, body } = self;
+    async fn answer(self, body: Body, is_vendors: bool) -> Result<Response, Problem> {
+        let Entered { route, mut call } = self;
         let _held = match &route.body {
             None => None,
             Some(accepted) => {

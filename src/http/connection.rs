@@ -91,7 +91,8 @@ where
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_TIMEOUT).max_header_size(REQUEST_HEAD_BYTES_MAX);
     // Who has sent all it has to send may close its side and wait for the answer. Nor is there
-    // a second buffer for what may follow, while the request still holds on to the first.
+    // a second buffer for what may follow, while the request still holds on to the first. That
+    // a caller went away is only seen once it is answered: what it asked for is done to its end.
     builder.half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Stallable::new(stream)), service));
     let ended = tokio::select! {

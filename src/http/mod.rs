@@ -24,6 +24,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+pub use ::http::request::Parts;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub use answer::{AnswerBody, BrokenOff};
