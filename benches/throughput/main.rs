@@ -1,7 +1,7 @@
 //! What Posthaste can do, from end to end and in separate processes: the real binary,
 //! a receiver, a load generator. Each figure is held to a goal; figures of speed are
 //! shares of what the same generator and receiver do without a daemon between them,
-//! measured at the same time. `docs/performance.md` says how to run it and what was seen.
+//! measured around it. `docs/performance.md` says how to run it and what was seen.
 //!
 //! - `rows/`: what is measured, a topic a file.
 //! - `daemon.rs`: the daemon under test. `receiver.rs`, `load.rs`: the other two
