@@ -102,10 +102,7 @@ fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
             // of it has come by then, the connection goes on.
             let mut response = match entered {
                 Ok(entered) => told(entered.answer(body, vendor.is_some()).await, vendor),
-                Err(response) => {
-                    drop(body);
-                    response
-                }
+                Err(response) => response,
             };
             if let Some(origin) = origin {
                 http::allow_origin(&mut response, origin);

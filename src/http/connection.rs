@@ -120,10 +120,10 @@ fn answer(
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let id = shared.ids.name(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let begun = match framing_fault(request.headers()) {
-        Some(problem) => Some(Box::pin(std::future::ready(problem.into_response())) as Answering),
-        None => caught(|| (shared.service)(request.map(Body::Incoming), link)),
-    };
+    let begun = caught(|| match framing_fault(request.headers()) {
+        Some(problem) => Box::pin(std::future::ready(problem.into_response())) as Answering,
+        None => (shared.service)(request.map(Body::Incoming), link),
+    });
     async move {
         let answered = match begun {
             Some(answering) => unless_it_panics(answering).await,

@@ -133,7 +133,6 @@ mod tests {
         let hosts = ["hooks.example".to_owned(), "edge.example:9000".to_owned()];
         for (link, host, answered) in [
             (local, Some("localhost:8470"), true),
-            (local, Some("LocalHost:8470"), true),
             (local, Some("LOCALHOST:8470"), true),
             (local, Some("127.0.0.1:8470"), true),
             (local, Some("[::1]:8470"), true),
