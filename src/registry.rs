@@ -6,8 +6,10 @@
 //! storage: the store keeps it in step with what it commits.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::dialect;
 use crate::filter;

@@ -1,8 +1,7 @@
 //! Finds what a method and a path stand for. Patterns are literal segments and
 //! `{name}`, which takes one segment, percent-decoded.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use percent_encoding::percent_decode_str;
 
 use super::Method;
