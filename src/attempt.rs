@@ -58,18 +58,18 @@ impl Performer {
             missing: Vec::new(),
             response_body: Bytes::new(),
         };
-        let rendered = dialect::render(subscription, event, delivery, &config.secrecy, &config.dialects, started_at);
-        let mut request = match rendered {
-            Ok(request) => request,
-            Err(error) => {
-                attempt.outcome = not_rendered(&error);
-                return Performed { attempt, retry_after: None };
-            }
-        };
-        attempt.missing = std::mem::take(&mut request.missing);
-        let exchange = self
-            .client
-            .send(Call {
+        // In a block of its own, so that none of it has room in what waits for the answer.
+        let exchange = {
+            let (secrecy, dialects) = (&config.secrecy, &config.dialects);
+            let mut request = match dialect::render(subscription, event, delivery, secrecy, dialects, started_at) {
+                Ok(request) => request,
+                Err(error) => {
+                    attempt.outcome = not_rendered(&error);
+                    return Performed { attempt, retry_after: None };
+                }
+            };
+            attempt.missing = std::mem::take(&mut request.missing);
+            self.client.send(Call {
                 request,
                 organization: &settings.organization,
                 lane: subscription.number,
@@ -78,7 +78,8 @@ impl Performer {
                 timeout: settings.delivery.timeout.unwrap_or(config.delivery.timeout),
                 response_read_bytes_max: dialect::find(settings.format).limits().response_read_bytes_max,
             })
-            .await;
+        }
+        .await;
         attempt.duration_ms = u32::try_from(exchange.duration.as_millis()).unwrap_or(u32::MAX);
         let retry_after = match exchange.result {
             Ok(answer) => {

@@ -134,8 +134,20 @@ pub enum Level<'a> {
     Scalar,
 }
 
+/// Checks `bytes`, as [`Json::parse`] does, and opens one level of them on the way.
+pub fn open(bytes: &[u8]) -> Result<Level<'_>, JsonError> {
+    check_depth(bytes)?;
+    // Where it is no text, this says so.
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(level(serde_json::from_slice(bytes)?)) };
+    Ok(opened(text)?)
+}
+
 /// Opens one level of `value`. Keys are decoded as [`unescape`] does it.
 pub fn level(value: &RawValue) -> Level<'_> {
+    opened(value.get()).unwrap_or(Level::Scalar)
+}
+
+fn opened(text: &str) -> serde_json::Result<Level<'_>> {
     struct Open;
     impl<'de> Visitor<'de> for Open {
         type Value = Level<'de>;
@@ -160,13 +172,13 @@ pub fn level(value: &RawValue) -> Level<'_> {
             Ok(Level::Array(items))
         }
     }
-    let mut deserializer = serde_json::Deserializer::from_str(value.get());
-    let opened = match value.get().as_bytes().first() {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let level = match text.trim_ascii_start().as_bytes().first() {
         Some(b'{') => deserializer.deserialize_map(Open),
         Some(b'[') => deserializer.deserialize_seq(Open),
-        _ => return Level::Scalar,
+        _ => deserializer.deserialize_ignored_any(IgnoredAny).map(|IgnoredAny| Level::Scalar),
     };
-    opened.unwrap_or(Level::Scalar)
+    level.and_then(|level| deserializer.end().map(|()| level))
 }
 
 /// Whether `text` is one valid JSON value.
@@ -194,6 +206,51 @@ mod tests {
         }
         let brackets_in_a_string = format!("\"{}\\\"[\"", "[".repeat(500));
         assert!(Json::parse(Bytes::from(brackets_in_a_string)).is_ok());
+    }
+
+    /// What is opened at once is checked as strictly as what is checked first.
+    #[test]
+    fn what_is_opened_is_checked() {
+        let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+        for text in [
+            &b"{}"[..],
+            b" \r\n\t{\"a\" : [1, {}] , \"a\":\"\\u00e9\"}\n",
+            b"[1, \"a\", [[]]]",
+            b" null ",
+            b"1e3",
+            b"\"{\"",
+            b"",
+            b"{",
+            b"[1",
+            b"{}x",
+            b"[] []",
+            b"nul",
+            b"{\"a\":1,}",
+            b"{a:1}",
+            b"{1:1}",
+            b"{\"a\" 1}",
+            b"{\"a\":tru}",
+            b"{\"a\":[1,{\"b\":01}]}",
+            b"{\"a\":\"\n\"}",
+            b"{\"a\":\"\\x\"}",
+            b"{\"\\u12\":1}",
+            b"\x0c{}",
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":\"\xff\"}",
+            b"\xff",
+            deep.as_bytes(),
+        ] {
+            // They word it differently.
+            let place = |error| match error {
+                JsonError::Syntax { line, column, .. } => Some((line, column)),
+                JsonError::TooDeep => None,
+            };
+            let checked = Json::parse(Bytes::copy_from_slice(text)).map(|json| json.as_bytes()[0]).map_err(place);
+            let opened = open(text).map_err(place);
+            assert_eq!(opened.as_ref().err(), checked.as_ref().err(), "{}", text.escape_ascii());
+            assert_eq!(matches!(opened, Ok(Level::Object(_))), checked == Ok(b'{'));
+            assert_eq!(matches!(opened, Ok(Level::Array(_))), checked == Ok(b'['));
+        }
     }
 
     #[test]

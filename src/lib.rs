@@ -36,6 +36,7 @@ pub mod api;
 pub mod app;
 pub mod attempt;
 pub mod auth;
+mod boxed;
 pub mod cli;
 pub mod config;
 pub mod deliver;

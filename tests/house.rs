@@ -143,7 +143,7 @@ fn the_words_name_no_runtime_no_file_and_no_socket() {
 
 /// Rooms from the bottom up. Whoever stands higher may name who stands lower.
 const FLOORS: &[&[&str]] = &[
-    &["limits", "time", "secret", "histogram", "fault"],
+    &["limits", "time", "secret", "histogram", "fault", "boxed"],
     &["id", "json", "sign", "seal"],
     &["template", "input", "model", "pattern", "retry", "secrecy", "filter", "dialect"],
     &["registry", "sched"],

@@ -14,7 +14,7 @@ pub(super) const BACKUP_TYPE: &str = "application/octet-stream";
 const BACKUP_SECONDS: u16 = 60;
 
 /// `GET /v1/backup`: everything, as of now.
-pub(super) async fn take(call: Call) -> Result<Response, Problem> {
+pub(super) async fn take(call: Box<Call>) -> Result<Response, Problem> {
     let parts = call.state.store.backup().await.map_err(|error| match error {
         WriteError::QueueFull => {
             Problem::new(Code::Busy).detail("another backup is being made").retry_after(BACKUP_SECONDS)
@@ -26,7 +26,7 @@ pub(super) async fn take(call: Call) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/resume`: deliveries that are held since a restore go on.
-pub(super) async fn resume(call: Call) -> Result<Response, Problem> {
+pub(super) async fn resume(call: Box<Call>) -> Result<Response, Problem> {
     let were_held = call.state.store.resume(&call.caller.name).await?;
     Ok(http::json(StatusCode::OK, &json!({"were_held": were_held})))
 }

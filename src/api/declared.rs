@@ -21,7 +21,7 @@ use super::values::id_fault;
 use super::{event_types, organizations, sources};
 
 /// `POST /v1/declarations/plan`: what would change if files declared this. Changes nothing.
-pub(super) async fn plan(call: Call) -> Result<Response, Problem> {
+pub(super) async fn plan(call: Box<Call>) -> Result<Response, Problem> {
     let allow_http = call.state.config.current().delivery.allow_http;
     let declared = read(&call.object()?, call.now(), allow_http).map_err(Problem::faults)?;
     let steps = call.state.store.plan_declared(&declared).map_err(Problem::faults)?;

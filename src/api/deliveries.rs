@@ -13,17 +13,17 @@ use crate::time::Timestamp;
 use super::call::{Call, not_found, page};
 
 /// `GET /v1/deliveries`: newest first.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     listed(call, None).await
 }
 
 /// `GET /v1/subscriptions/{id}/deliveries`: newest first.
-pub(super) async fn of_subscription(call: Call) -> Result<Response, Problem> {
+pub(super) async fn of_subscription(call: Box<Call>) -> Result<Response, Problem> {
     let lane = call.subscription()?.number;
     listed(call, Some(lane)).await
 }
 
-async fn listed(call: Call, lane: Option<Lane>) -> Result<Response, Problem> {
+async fn listed(call: Box<Call>, lane: Option<Lane>) -> Result<Response, Problem> {
     let query = DeliveryQuery {
         // Whoever reaches a subscription sees all its deliveries, whosever the events.
         organizations: if lane.is_some() { None } else { call.listed_organizations() },
@@ -47,7 +47,7 @@ async fn listed(call: Call, lane: Option<Lane>) -> Result<Response, Problem> {
 }
 
 /// `GET /v1/deliveries/{id}`: with every attempt kept.
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let (delivery, event, attempts) = reached(&call).await?;
     let mut shown = show(&call.registry(), &delivery, &event.event_type, &event.organization);
     shown["attempts_kept"] = attempts.iter().map(show_attempt).collect();
@@ -55,14 +55,14 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/deliveries/{id}/retry`
-pub(super) async fn retry(call: Call) -> Result<Response, Problem> {
+pub(super) async fn retry(call: Box<Call>) -> Result<Response, Problem> {
     let (delivery, ..) = reached(&call).await?;
     call.state.store.reopen(&call.caller.name, delivery.id).await?;
     answer(&call, StatusCode::ACCEPTED).await
 }
 
 /// `POST /v1/deliveries/{id}/cancel`
-pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
+pub(super) async fn cancel(call: Box<Call>) -> Result<Response, Problem> {
     let (delivery, ..) = reached(&call).await?;
     call.state.store.cancel(&call.caller.name, delivery.id).await?;
     answer(&call, StatusCode::OK).await

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::input::{Faults, Fields};
-use crate::json::{self, Json, Level};
+use crate::json::{Json, Level};
 use crate::limits::NAME_CHARS_MAX;
 use crate::model::{Event, Fault, OPERATIONAL_PREFIX};
 use crate::pattern::is_event_type;
@@ -30,10 +30,10 @@ pub(super) struct Given {
     pub(super) data: Json,
 }
 
-/// Reads one event. Its `data` is copied out: a slice would keep the whole body
+/// Reads one event, opened. Its `data` is copied out: a slice would keep the whole body
 /// that it came in alive, which may be much larger.
-pub(super) fn parse(value: &RawValue) -> Result<Given, Vec<Fault>> {
-    let Level::Object(members) = json::level(value) else {
+pub(super) fn parse(event: Level<'_>) -> Result<Given, Vec<Fault>> {
+    let Level::Object(members) = event else {
         return Err(vec![Fault::new("", "must be an object")]);
     };
     let faults = Faults::new();
@@ -126,10 +126,11 @@ pub(super) fn raw(json: &Json) -> &RawValue {
 mod tests {
     use super::*;
     use crate::id::Minter;
+    use crate::json;
     use crate::model::Name;
 
     fn read(text: &str) -> Result<Given, Vec<Fault>> {
-        parse(serde_json::from_str(text).expect("JSON"))
+        parse(json::open(text.as_bytes()).expect("JSON"))
     }
 
     #[test]

@@ -37,7 +37,7 @@ struct Shown<'a> {
 }
 
 /// `GET /v1/event-types`: by name.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let after: Option<String> = call.query.cursor()?;
     let registry = call.registry();
     let wanted = call.query.get("format");
@@ -51,12 +51,12 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /v1/event-types/{name}`
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     answer(&call, StatusCode::OK)
 }
 
 /// `PUT /v1/event-types/{name}`: the whole of it.
-pub(super) async fn put(call: Call) -> Result<Response, Problem> {
+pub(super) async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let changed = call.change(read(call.id(), &call.object()?)?).await?;
     answer(&call, if matches!(changed, Changed::Created) { StatusCode::CREATED } else { StatusCode::OK })
 }
@@ -128,7 +128,7 @@ fn text(fields: &Fields<'_>, name: &'static str, chars_max: usize) -> String {
 }
 
 /// `DELETE /v1/event-types/{name}`
-pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+pub(super) async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     call.change(Change::DeleteEventType { name: Name::from(call.id()) }).await?;
     Ok(no_content())
 }

@@ -12,7 +12,7 @@ use super::call::{Call, not_found, page};
 use super::{deliveries, event_json};
 
 /// `GET /v1/events`: newest first.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let query = EventQuery {
         organizations: call.listed_organizations(),
         event_type: call.query.pattern("type"),
@@ -40,7 +40,7 @@ fn visible(call: &Call, event: Event) -> Event {
 }
 
 /// `GET /v1/events/{id}`: with the deliveries to subscriptions the caller reaches.
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let id: EventId = call.id().parse().map_err(|_| not_found("event"))?;
     let detail = call.read(move |store| store.event(id)).await?.ok_or_else(|| not_found("event"))?;
     let event = &visible(&call, detail.event);

@@ -18,12 +18,12 @@ pub(super) const METRICS_TYPES: [&str; 2] =
     ["application/openmetrics-text; version=1.0.0; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"];
 
 /// `GET /healthz`: the process answers.
-pub(super) async fn healthz(_call: Call) -> Result<Response, Problem> {
+pub(super) async fn healthz(_call: Box<Call>) -> Result<Response, Problem> {
     Ok(http::json(StatusCode::OK, &json!({"status": "ok"})))
 }
 
 /// `GET /readyz`: the store takes events.
-pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
+pub(super) async fn readyz(call: Box<Call>) -> Result<Response, Problem> {
     let not_ready = |detail: &str| Err(Problem::new(Code::Unavailable).detail(detail));
     if !call.state.store.is_ready() {
         return not_ready("the store takes no writes at the moment");
@@ -40,12 +40,12 @@ pub(super) async fn readyz(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /openapi.json`
-pub(super) async fn openapi(_call: Call) -> Result<Response, Problem> {
+pub(super) async fn openapi(_call: Box<Call>) -> Result<Response, Problem> {
     Ok(http::bytes(StatusCode::OK, "application/json", openapi::document()))
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(call: Call) -> Result<Response, Problem> {
+pub(super) async fn metrics(call: Box<Call>) -> Result<Response, Problem> {
     let read = |store: &Store| Ok((store.totals(), store.oldest_pending()?.at, store.free_bytes()));
     let (totals, oldest_pending_at, free_bytes) = call.read(read).await?;
     let certificates = call.state.performer.certificates_expire_at(call.registry().subscriptions());
@@ -81,7 +81,7 @@ fn count_by_status(registry: &Registry) -> Vec<(Status, usize)> {
 }
 
 /// `GET /v1/stats`
-pub(super) async fn stats(call: Call) -> Result<Response, Problem> {
+pub(super) async fn stats(call: Box<Call>) -> Result<Response, Problem> {
     let (totals, oldest_pending) = call.read(|store| Ok((store.totals(), store.oldest_pending()?))).await?;
     let encryption = call.state.store.encryption();
     let registry = call.registry();
@@ -130,7 +130,7 @@ fn show_work(work: &Work) -> Value {
 }
 
 /// `GET /v1/audit`: newest first; what belongs to no organization is for keys for all.
-pub(super) async fn audit(call: Call) -> Result<Response, Problem> {
+pub(super) async fn audit(call: Box<Call>) -> Result<Response, Problem> {
     let (before, limit) = (call.query.cursor()?, call.query.limit());
     let found = call.read(move |store| store.audit(before, limit)).await?;
     let registry = call.registry();

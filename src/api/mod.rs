@@ -39,6 +39,7 @@ use bytes::Bytes;
 
 use crate::attempt::Performer;
 use crate::auth::{AuthError, Caller, authenticate};
+use crate::boxed::boxed;
 use crate::config::Live;
 use crate::http::{
     self, Allowed, Body, BodyRoom, Code, HeaderMap, HeaderValue, Link, Method, Miss, Parts, Problem, Request, Response,
@@ -97,7 +98,7 @@ fn serve(state: Arc<State>, table: Vec<Route>) -> Service {
     Arc::new(move |request, link| {
         let Begun { vendor, origin, entered, body } = begin(&state, &router, request, link);
         let state = state.clone();
-        Box::pin(async move {
+        boxed(|| async move {
             // A body that nobody reads is let go of once there is an answer, not before: where all
             // of it has come by then, the connection goes on.
             let mut response = match entered {
@@ -173,14 +174,14 @@ fn enter(
     if let Some(accepted) = &route.body {
         accepted.check(&parts.headers)?;
     }
-    let call = Call { state: state.clone(), caller, path, query, headers: parts.headers, body: Bytes::new() };
+    let call = Box::new(Call { state: state.clone(), caller, path, query, headers: parts.headers, body: Bytes::new() });
     Ok(Entered { route: route.clone(), call })
 }
 
 /// A call that was let through, its body not read yet.
 struct Entered {
     route: Arc<Route>,
-    call: Call,
+    call: Box<Call>,
 }
 
 impl Entered {

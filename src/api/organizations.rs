@@ -15,7 +15,7 @@ use super::no_content;
 use super::values::{id_fault, id_field, judged, line};
 
 /// `GET /v1/organizations`: by id.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let after: Option<String> = call.query.cursor()?;
     let registry = call.registry();
     let reached = registry
@@ -27,12 +27,12 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /v1/organizations/{id}`
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     answer(&call, StatusCode::OK)
 }
 
 /// `PUT /v1/organizations/{id}`: the whole of it; without a `parent` it is a root.
-pub(super) async fn put(call: Call) -> Result<Response, Problem> {
+pub(super) async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let Given { name, parent, bytes_max } = read(call.id(), &call.object()?)?;
     let changed = call
         .change_as_seen(|| {
@@ -124,7 +124,7 @@ fn may_put(call: &Call, parent: Option<&Name>) -> Result<Option<Option<Name>>, P
 }
 
 /// `DELETE /v1/organizations/{id}`
-pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+pub(super) async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     if !call.reaches(call.id()) {
         return Err(not_found("organization"));
     }

@@ -22,9 +22,9 @@ use super::route::is_of_type;
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// `POST /v1/events`
-pub(super) async fn one(call: Call) -> Result<Response, Problem> {
+pub(super) async fn one(call: Box<Call>) -> Result<Response, Problem> {
     let key = call.header_text("idempotency-key")?;
-    let given = value(&call.body).and_then(read)?;
+    let given = read_alone(&call.body)?;
     let mut event = own(&call, given)?;
     event.idempotency_key = key;
     organizations::make_first_named(&call, &event.organization).await?;
@@ -34,7 +34,7 @@ pub(super) async fn one(call: Call) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/events/batch`: 200, with each event's own status, in order.
-pub(super) async fn batch(call: Call) -> Result<Response, Problem> {
+pub(super) async fn batch(call: Box<Call>) -> Result<Response, Problem> {
     if call.headers.contains_key("idempotency-key") {
         let message = "names one event; give each event of a batch an event_id instead";
         return Err(Problem::faults(vec![Fault::new("idempotency-key", message)]));
@@ -122,10 +122,16 @@ fn value(text: &[u8]) -> Result<&RawValue, Problem> {
     Ok(serde_json::from_slice(text).map_err(JsonError::from)?)
 }
 
-/// One event.
+/// The event that is all of `body`.
+fn read_alone(body: &[u8]) -> Result<Given, Problem> {
+    check_size(body.len())?;
+    parse(json::open(body)?).map_err(Problem::faults)
+}
+
+/// One event of a batch, whose text was checked with it.
 fn read(value: &RawValue) -> Result<Given, Problem> {
     json::check_depth(value.get().as_bytes())?;
-    parse(value).map_err(Problem::faults)
+    parse(json::level(value)).map_err(Problem::faults)
 }
 
 /// Decides whose the event is, and whether the caller may publish there.

@@ -149,18 +149,18 @@ pub(super) fn take_trial(call: &Call) -> Result<(), Problem> {
 /// `quotas`, and says in every answer how much is left.
 pub(super) async fn within<F: Future<Output = Result<Response, Problem>>>(
     quotas: &[Quota],
-    call: Call,
-    handler: impl FnOnce(Call) -> F,
+    call: Box<Call>,
+    handler: impl FnOnce(Box<Call>) -> F,
 ) -> Result<Response, Problem> {
-    match take(quotas, &call)? {
-        None => handler(call).await,
-        Some(standing) => match handler(call).await {
-            Ok(mut response) => {
-                standing.tell(response.headers_mut());
-                Ok(response)
-            }
-            Err(problem) => Err(standing.tell_in(problem)),
-        },
+    let standing = take(quotas, &call)?;
+    let answered = handler(call).await;
+    let Some(standing) = standing else { return answered };
+    match answered {
+        Ok(mut response) => {
+            standing.tell(response.headers_mut());
+            Ok(response)
+        }
+        Err(problem) => Err(standing.tell_in(problem)),
     }
 }
 

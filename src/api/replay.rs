@@ -14,7 +14,7 @@ use super::call::Call;
 use super::values::{judged, required};
 
 /// `POST /v1/subscriptions/{id}/replay`
-pub(super) async fn replay(call: Call) -> Result<Response, Problem> {
+pub(super) async fn replay(call: Box<Call>) -> Result<Response, Problem> {
     let lane = call.subscription()?.number;
     let replay = read_replay(&call.object()?, lane)?;
     let done = call.state.store.replay(&call.caller.name, replay).await?;
@@ -24,7 +24,7 @@ pub(super) async fn replay(call: Call) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/subscriptions/{id}/cancel`
-pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
+pub(super) async fn cancel(call: Box<Call>) -> Result<Response, Problem> {
     let lane = call.subscription()?.number;
     let window = read_cancel(&call.object()?)?;
     let cancelled = call.state.store.cancel_matching(&call.caller.name, lane, window).await?;

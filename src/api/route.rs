@@ -13,7 +13,7 @@ use super::call::Call;
 pub(super) type Handled = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
 
 /// Answers calls of one route.
-pub(super) type Handler = fn(Call) -> Handled;
+pub(super) type Handler = fn(Box<Call>) -> Handled;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! a new route can forget none of them.
 
 use crate::auth::Role::{Admin, Manage, Publish, Read, Secrets};
+use crate::boxed::boxed;
 use crate::http::{Code, Method};
 use crate::limits::{BATCH_BYTES_MAX, DECLARED_BYTES_MAX, EVENT_BYTES_MAX};
 use crate::model::{DeliveryState, Format, Status};
@@ -344,7 +345,7 @@ fn event_routes() -> Vec<Route> {
             Access::Role(Publish),
             "publishEvent",
             "Publishes one event",
-            |call| Box::pin(publish::one(call)),
+            |call| boxed(|| publish::one(call)),
             &[
                 (OK, "it had been taken before", Shape::Json("Published")),
                 (ACCEPTED, "committed to disk", Shape::Json("Published")),

@@ -22,14 +22,14 @@ use super::values::judged;
 const OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
 /// `GET /v1/subscriptions/{id}/secret`
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     Ok(answer(&subscription, call.now(), true))
 }
 
 /// `POST /v1/subscriptions/{id}/secret/rotate`: shows the new secret; the older
 /// ones only to who may see them anyway.
-pub(super) async fn rotate(call: Call) -> Result<Response, Problem> {
+pub(super) async fn rotate(call: Box<Call>) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     let wanted = read(&call.object()?)?;
     let rotated = manage::rotate(&call, &subscription, wanted.secret, wanted.overlap).await?;

@@ -13,7 +13,7 @@ use super::values::{id_fault, id_field, judged, line};
 use super::{no_content, organizations};
 
 /// `GET /v1/sources`: by id.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let after: Option<String> = call.query.cursor()?;
     let wanted = call.query.get("organization");
     let registry = call.registry();
@@ -27,12 +27,12 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /v1/sources/{id}`
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     answer(&call, StatusCode::OK)
 }
 
 /// `PUT /v1/sources/{id}`: the whole of it; its organization stays where none is named.
-pub(super) async fn put(call: Call) -> Result<Response, Problem> {
+pub(super) async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let (name, organization) = read(call.id(), &call.object()?)?;
     let (_, wanted) = owners(&call, organization.as_ref())?;
     if *wanted == *DEFAULT_ORGANIZATION {
@@ -80,7 +80,7 @@ fn owners(call: &Call, wanted: Option<&Name>) -> Result<(Option<Name>, Name), Pr
 }
 
 /// `DELETE /v1/sources/{id}`
-pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+pub(super) async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     reached(&call)?;
     call.change(Change::DeleteSource { id: Name::from(call.id()) }).await?;
     Ok(no_content())

@@ -21,7 +21,7 @@ use super::values::judged;
 use super::{deliveries, merge_patch, no_content, no_store, trial};
 
 /// `GET /v1/subscriptions`: oldest first.
-pub(super) async fn list(call: Call) -> Result<Response, Problem> {
+pub(super) async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let after = Lane(call.query.cursor()?.unwrap_or(0));
     let (rows, next) = {
         let registry = call.registry();
@@ -48,13 +48,13 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 /// `GET /v1/subscriptions/{id}`
-pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+pub(super) async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     Ok(answer(&call, StatusCode::OK, &subscription))
 }
 
 /// `POST /v1/subscriptions`
-pub(super) async fn create(call: Call) -> Result<Response, Problem> {
+pub(super) async fn create(call: Box<Call>) -> Result<Response, Problem> {
     let idempotency = call.header_text("idempotency-key")?.map(|key| (key, Sha256::digest(&call.body).into()));
     let (draft, refusal) = parse(&call.object()?, None);
     // Before anything that depends on when it is asked: a repetition is answered as
@@ -83,13 +83,13 @@ fn answer_creation(call: &Call, subscription: &Subscription, replayed: bool) -> 
 }
 
 /// `PUT /v1/subscriptions/{id}`: the whole of it.
-pub(super) async fn put(call: Call) -> Result<Response, Problem> {
+pub(super) async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let body = call.object()?;
     update(&call, |_| body.clone()).await
 }
 
 /// `PATCH /v1/subscriptions/{id}`: merged into what a read shows.
-pub(super) async fn patch(call: Call) -> Result<Response, Problem> {
+pub(super) async fn patch(call: Box<Call>) -> Result<Response, Problem> {
     let patch = call.object()?;
     update(&call, |current| {
         let mut merged = match show(current, &Default::default(), None) {
@@ -121,7 +121,7 @@ async fn update(call: &Call, body: impl Fn(&Subscription) -> Map<String, Value>)
 }
 
 /// `DELETE /v1/subscriptions/{id}`
-pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
+pub(super) async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     let current = call.subscription()?;
     check_version(&if_match(&call)?, &current)?;
     call.change(Change::DeleteSubscription { id: current.id }).await?;
@@ -129,22 +129,22 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/subscriptions/{id}/enable`
-pub(super) async fn enable(call: Call) -> Result<Response, Problem> {
+pub(super) async fn enable(call: Box<Call>) -> Result<Response, Problem> {
     set_status(call, Status::Enabled).await
 }
 
 /// `POST /v1/subscriptions/{id}/disable`
-pub(super) async fn disable(call: Call) -> Result<Response, Problem> {
+pub(super) async fn disable(call: Box<Call>) -> Result<Response, Problem> {
     set_status(call, Status::Disabled).await
 }
 
-async fn set_status(call: Call, status: Status) -> Result<Response, Problem> {
+async fn set_status(call: Box<Call>, status: Status) -> Result<Response, Problem> {
     let written = manage::set_status(&call, || call.subscription(), status).await?;
     Ok(answer(&call, StatusCode::OK, &written))
 }
 
 /// `POST /v1/subscriptions/{id}/test`
-pub(super) async fn test(call: Call) -> Result<Response, Problem> {
+pub(super) async fn test(call: Box<Call>) -> Result<Response, Problem> {
     let subscription = call.subscription()?;
     let event_type = read_test(&call.object()?)?;
     let attempt = trial::send(&call, &subscription, event_type.as_deref()).await?;

@@ -6,6 +6,7 @@
 //! sending again would only give the receiver a duplicate.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -70,47 +71,61 @@ pub(super) struct Reply {
     pub(super) is_whole: bool,
 }
 
+/// A request that is ready to go out.
+pub(super) struct Prepared<'a> {
+    terms: Terms<'a>,
+    rules: Arc<Rules>,
+    target: Arc<Target>,
+    endpoint: Endpoint,
+    request: Unwritten,
+}
+
 impl Client {
-    /// Sends `request` once, with `authorization` in place of what it has of that, and reads
-    /// what comes back.
-    pub(super) async fn exchange(
+    /// Writes `request` out, with `authorization` in place of what it has of that. Nothing
+    /// of it needs waiting, and what it was made of is not kept.
+    pub(super) fn prepare<'a>(
         &self,
         request: Outgoing,
         authorization: Option<HeaderValue>,
-        terms: Terms<'_>,
-    ) -> Result<Reply, Failure> {
+        terms: Terms<'a>,
+    ) -> Result<Prepared<'a>, Failure> {
         let (rules, target) = (self.rules(), request.target.clone());
         let endpoint = endpoint(&target, terms.tls, &rules)?;
-        let mut request = written_out(request, authorization, &rules)?;
-        let Terms { deadline, reading, .. } = terms;
-        let answering = self.answer(&target.url, &terms, &endpoint, &mut request, &rules);
-        let (mut connection, head) =
-            timeout_at(deadline, answering).await.unwrap_or_else(|_| Err(Failure::timeout()))?;
-
-        let AnswerHead { status, retry_after, mut body, is_kept } = head;
-        let body_deadline = later(Instant::now(), reading.wait).min(deadline);
-        let mut kept = BytesMut::new();
-        let to_the_end = read(&mut connection, &mut body, &mut request, &reading, &mut kept);
-        let is_whole = timeout_at(body_deadline, to_the_end).await.unwrap_or(false);
-        // Who takes the request before all of it has come is to get the rest.
-        if status.is_success() && !request.is_written() {
-            let _ = timeout_at(deadline, connection.finish(&mut request)).await;
-        }
-        if is_whole && is_kept && request.is_written() && connection.rest() {
-            self.0.pool.give(endpoint, connection, rules.options.keep_alive);
-        }
-        Ok(Reply { status, retry_after, body: kept.freeze(), is_whole })
+        let request = written_out(request, authorization, &rules)?;
+        Ok(Prepared { terms, rules, target, endpoint, request })
     }
 
-    /// The head of the answer to `request`, and the connection its body comes on.
-    async fn answer(
-        &self,
-        url: &Url,
-        terms: &Terms<'_>,
-        endpoint: &Endpoint,
-        request: &mut Unwritten,
-        rules: &Rules,
-    ) -> Result<(Connection, AnswerHead), Failure> {
+    /// Sends a request once, and reads what comes back.
+    #[expect(clippy::manual_async_fn, reason = "an async function has room for its arguments twice")]
+    pub(super) fn exchange<'a>(
+        &'a self,
+        mut prepared: Prepared<'a>,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send + 'a {
+        async move {
+            let deadline = prepared.terms.deadline;
+            let (mut connection, head) =
+                timeout_at(deadline, self.answer(&mut prepared)).await.unwrap_or_else(|_| Err(Failure::timeout()))?;
+
+            let AnswerHead { status, retry_after, mut body, is_kept } = head;
+            let (request, reading) = (&mut prepared.request, &prepared.terms.reading);
+            let body_deadline = later(Instant::now(), reading.wait).min(deadline);
+            let mut kept = BytesMut::new();
+            let to_the_end = read(&mut connection, &mut body, request, reading, &mut kept);
+            let is_whole = timeout_at(body_deadline, to_the_end).await.unwrap_or(false);
+            // Who takes the request before all of it has come is to get the rest.
+            if status.is_success() && !request.is_written() {
+                let _ = timeout_at(deadline, connection.finish(request)).await;
+            }
+            if is_whole && is_kept && request.is_written() && connection.rest() {
+                self.0.pool.give(prepared.endpoint, connection, prepared.rules.options.keep_alive);
+            }
+            Ok(Reply { status, retry_after, body: kept.freeze(), is_whole })
+        }
+    }
+
+    /// The head of the answer, and the connection its body comes on.
+    async fn answer(&self, prepared: &mut Prepared<'_>) -> Result<(Connection, AnswerHead), Failure> {
+        let Prepared { terms, rules, target, endpoint, request } = prepared;
         let admits = |address: SocketAddr| dial::may_be_dialled(address, terms.organization, &rules.policy);
         loop {
             let waiting = self.0.pool.take(endpoint, admits);
@@ -118,7 +133,7 @@ impl Client {
             let mut connection = match waiting {
                 Some(connection) => connection,
                 // Boxed, because it is rare and large: every attempt would carry its size.
-                None => Box::pin(self.connect(url, terms, endpoint, rules)).await?,
+                None => Box::pin(self.connect(&target.url, terms, endpoint, rules)).await?,
             };
             match connection.ask(request).await {
                 Ok(head) => return Ok((connection, head)),

@@ -258,7 +258,8 @@ impl Client {
     }
 
     async fn attempt(&self, call: Call<'_>, deadline: Instant) -> Result<Reply, Failure> {
-        let authorization = match call.authentication {
+        let authentication = call.authentication;
+        let authorization = match authentication {
             Authentication::None => None,
             Authentication::Basic { user, password } => Some(oauth2::basic(user, password.expose())?),
             Authentication::Bearer { token } => Some(oauth2::bearer(token)?),
@@ -266,11 +267,11 @@ impl Client {
                 let (scope, audience) = (scope.as_deref(), audience.as_deref());
                 let credentials = Credentials { token_url, client_id, client_secret, scope, audience };
                 // Boxed as connecting is: most attempts need no token.
-                return Box::pin(self.attempt_with_token(call, &credentials, deadline)).await;
+                return Box::pin(self.attempt_with_token(call, credentials, deadline)).await;
             }
         };
-        let (authentication, terms) = (call.authentication, terms(&call, deadline));
-        let reply = self.exchange(call.request, authorization, terms).await?;
+        let terms = terms(&call, deadline);
+        let reply = self.exchange(self.prepare(call.request, authorization, terms)?).await?;
         Ok(match authentication {
             Authentication::Basic { user, password } => {
                 let sent = Zeroizing::new(oauth2::basic_credentials(user, password.expose()));
@@ -287,17 +288,17 @@ impl Client {
     async fn attempt_with_token(
         &self,
         call: Call<'_>,
-        credentials: &Credentials<'_>,
+        credentials: Credentials<'_>,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
         let terms = terms(&call, deadline);
         let errand = Errand { organization: call.organization, lane: call.lane, deadline };
         let (mut request, mut is_repeated) = (call.request, false);
         loop {
-            let held = self.token(credentials, errand).await?;
+            let held = self.token(&credentials, errand).await?;
             let authorization = Some(oauth2::bearer(&held.token)?);
             let again = (!held.is_new && !is_repeated).then(|| request.clone());
-            let reply = self.exchange(request, authorization, terms).await?;
+            let reply = self.exchange(self.prepare(request, authorization, terms)?).await?;
             let reply = unrepeated(reply, &[held.token.expose()]);
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Ok(reply);

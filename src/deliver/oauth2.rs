@@ -182,7 +182,8 @@ impl Client {
             },
         };
         let authorization = Some(credentials.authorization()?);
-        let reply = self.exchange(request, authorization, terms).await.map_err(told_of_endpoint)?;
+        let prepared = self.prepare(request, authorization, terms).map_err(told_of_endpoint)?;
+        let reply = self.exchange(prepared).await.map_err(told_of_endpoint)?;
         if !reply.status.is_success() {
             let status = reply.status.as_u16();
             let speaks_against_it = status == 429 || reply.status.is_server_error();

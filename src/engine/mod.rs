@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::attempt::{Performed, Performer};
+use crate::boxed::boxed;
 use crate::config::{Config, Live};
 use crate::dialect;
 use crate::fault::{self, Part};
@@ -521,7 +522,7 @@ async fn attempt(store: Store, performer: Arc<Performer>, lane: Lane, head: Head
     let number = head.attempts + 1;
     let (performed, is_operational) = match event {
         Some(event) => {
-            let performed = Box::pin(performer.perform(&subscription, &event, head.event.delivery(lane), number)).await;
+            let performed = boxed(|| performer.perform(&subscription, &event, head.event.delivery(lane), number)).await;
             (performed, event.event_type.starts_with(OPERATIONAL_PREFIX))
         }
         None => (performer.unread(number), false),

@@ -521,7 +521,7 @@ impl Store {
     /// Changes what is configured.
     pub async fn change(&self, actor: &str, change: Change) -> Result<Changed, ChangeError> {
         let actor = actor.to_owned();
-        self.ask(|reply| Command::Change { actor, change, reply }).await?
+        self.ask(|reply| Command::Change { actor, change: Box::new(change), reply }).await?
     }
 
     /// Makes what is configured what files declare, as one change: all of it, or none.

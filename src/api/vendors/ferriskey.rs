@@ -42,14 +42,14 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(call: Call) -> Result<Response, Problem> {
+async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let realm = organization_of_path(&call)?;
     let shown: Vec<Value> = listed(&call, &realm, Format::Ferriskey).iter().map(|it| show(&call, it)).collect();
     Ok(http::json(StatusCode::OK, &json!({"data": shown})))
 }
 
 /// Answers 200, as the vendor does.
-async fn create(call: Call) -> Result<Response, Problem> {
+async fn create(call: Box<Call>) -> Result<Response, Problem> {
     let realm = organization_of_path(&call)?;
     let (draft, mut refusal) =
         read(&call, &call.object()?, Settings::new(realm, String::new(), Format::Ferriskey), None);
@@ -61,14 +61,14 @@ async fn create(call: Call) -> Result<Response, Problem> {
 }
 
 /// Answers `null` where there is none, as the vendor does.
-async fn get(call: Call) -> Result<Response, Problem> {
+async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let realm = organization_of_path(&call)?;
     let found = found(&call, &realm, Format::Ferriskey, &call.path[1]);
     Ok(http::json(StatusCode::OK, &found.map(|it| show(&call, &it))))
 }
 
 /// Writes the whole of it; `subscribers` may be empty.
-async fn put(call: Call) -> Result<Response, Problem> {
+async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let realm = organization_of_path(&call)?;
     let body = call.object()?;
     let current = || found(&call, &realm, Format::Ferriskey, &call.path[1]).ok_or_else(|| not_found("webhook"));
@@ -77,7 +77,7 @@ async fn put(call: Call) -> Result<Response, Problem> {
     Ok(http::json(StatusCode::OK, &json!({"data": show(&call, &written)})))
 }
 
-async fn delete(call: Call) -> Result<Response, Problem> {
+async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     let realm: Name = organization_of_path(&call)?;
     let found = found(&call, &realm, Format::Ferriskey, &call.path[1]).ok_or_else(|| not_found("webhook"))?;
     call.change(Change::DeleteSubscription { id: found.id }).await?;

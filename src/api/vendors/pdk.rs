@@ -61,13 +61,13 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(call: Call) -> Result<Response, Problem> {
+async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let organization = organization_of_path(&call)?;
     let hooks: Vec<Value> = listed(&call, &organization, Format::Pdk).iter().map(|it| hook(&call, it)).collect();
     Ok(answer(&call, &Value::from(hooks)))
 }
 
-async fn create(call: Call) -> Result<Response, Problem> {
+async fn create(call: Box<Call>) -> Result<Response, Problem> {
     let organization = organization_of_path(&call)?;
     let body = call.object()?;
     let base = json!({"organization": *organization, "format": Format::Pdk.as_str()});
@@ -77,14 +77,14 @@ async fn create(call: Call) -> Result<Response, Problem> {
     Ok(http::json(StatusCode::CREATED, &json!({"id": made.subscription.id.to_string()})))
 }
 
-async fn get(call: Call) -> Result<Response, Problem> {
+async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let organization = organization_of_path(&call)?;
     let subscription = hook_of_path(&call, &organization)?;
     Ok(answer(&call, &hook(&call, &subscription)))
 }
 
 /// Writes the whole of it.
-async fn put(call: Call) -> Result<Response, Problem> {
+async fn put(call: Box<Call>) -> Result<Response, Problem> {
     let organization = organization_of_path(&call)?;
     let body = call.object()?;
     let current = || hook_of_path(&call, &organization);
@@ -93,7 +93,7 @@ async fn put(call: Call) -> Result<Response, Problem> {
     Ok(no_content())
 }
 
-async fn delete(call: Call) -> Result<Response, Problem> {
+async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     let organization = organization_of_path(&call)?;
     let subscription = hook_of_path(&call, &organization)?;
     call.change(Change::DeleteSubscription { id: subscription.id }).await?;

@@ -66,7 +66,7 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(call: Call) -> Result<Response, Problem> {
+async fn list(call: Box<Call>) -> Result<Response, Problem> {
     let wanted = Wanted::read(&call)?;
     let organization = organization(&call, wanted.search.organization())?;
     let mut webhooks = listed(&call, &organization, Format::Peridio);
@@ -84,7 +84,7 @@ async fn list(call: Call) -> Result<Response, Problem> {
     Ok(http::json(StatusCode::OK, &json!({"webhooks": webhooks, "next_page": next_page})))
 }
 
-async fn create(call: Call) -> Result<Response, Problem> {
+async fn create(call: Box<Call>) -> Result<Response, Problem> {
     let body = call.object()?;
     let organization = organization(&call, named_organization(&body)?.as_deref())?;
     let webhooks_max = call.state.config.current().dialects.peridio_webhooks_max;
@@ -98,31 +98,31 @@ async fn create(call: Call) -> Result<Response, Problem> {
     Ok(answer_with_secret(StatusCode::CREATED, &made.subscription))
 }
 
-async fn get(call: Call) -> Result<Response, Problem> {
+async fn get(call: Box<Call>) -> Result<Response, Problem> {
     let webhook = webhook(&call)?;
     Ok(answer(&webhook))
 }
 
-async fn patch(call: Call) -> Result<Response, Problem> {
+async fn patch(call: Box<Call>) -> Result<Response, Problem> {
     let body = call.object()?;
     let draft = |current: &Subscription| read(&call, &body, current.settings.clone(), Some(current));
     let written = manage::update(&call, || webhook(&call), draft, true).await?;
     Ok(answer(&written))
 }
 
-async fn delete(call: Call) -> Result<Response, Problem> {
+async fn delete(call: Box<Call>) -> Result<Response, Problem> {
     call.change(Change::DeleteSubscription { id: webhook(&call)?.id }).await?;
     Ok(no_content())
 }
 
-async fn roll_secret(call: Call) -> Result<Response, Problem> {
+async fn roll_secret(call: Box<Call>) -> Result<Response, Problem> {
     let webhook = webhook(&call)?;
     let overlap = read_ttl(&call.object()?)?;
     let rolled = manage::rotate(&call, &webhook, None, overlap).await?;
     Ok(answer_with_secret(StatusCode::OK, &rolled))
 }
 
-async fn test_fire(call: Call) -> Result<Response, Problem> {
+async fn test_fire(call: Box<Call>) -> Result<Response, Problem> {
     let webhook = webhook(&call)?;
     if !webhook.is_enabled() {
         return Err(Problem::faults(vec![Fault::new("state", "must be enabled")]));

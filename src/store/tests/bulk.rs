@@ -71,7 +71,7 @@ async fn a_replay_is_of_what_was_accepted_before_it() {
     world.push_together(vec![
         replay_command(lane, reply),
         Command::Accept { events: vec![later], reply: other_reply },
-        Command::Change { actor: "test".to_owned(), change, reply: change_reply },
+        Command::Change { actor: "test".to_owned(), change: Box::new(change), reply: change_reply },
     ]);
     let later = accepted.await.unwrap().unwrap().remove(0).unwrap();
     assert!(changed.await.unwrap().is_ok());
@@ -92,7 +92,7 @@ async fn a_replay_stops_where_its_subscription_is_disabled() {
     let change = Change::SetStatus { id, status, reason, detail: String::new(), version: None };
     world.push_together(vec![
         replay_command(subscription.number, reply),
-        Command::Change { actor: "test".to_owned(), change, reply: change_reply },
+        Command::Change { actor: "test".to_owned(), change: Box::new(change), reply: change_reply },
     ]);
     assert!(changed.await.unwrap().is_ok());
     let done = replayed.await.unwrap().unwrap();

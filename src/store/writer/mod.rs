@@ -54,7 +54,7 @@ use rest::Rest;
 /// Something for the writer to do.
 pub(in crate::store) enum Command {
     Accept { events: Vec<NewEvent>, reply: Reply<Result<Vec<Result<Accepted, AcceptError>>, WriteError>> },
-    Change { actor: Actor, change: Change, reply: Reply<Result<Changed, ChangeError>> },
+    Change { actor: Actor, change: Box<Change>, reply: Reply<Result<Changed, ChangeError>> },
     Declare { declared: Box<Declared>, reply: Reply<Result<Vec<DeclaredStep>, ChangeError>> },
     Reopen { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
     Cancel { actor: Actor, id: DeliveryId, reply: Reply<Result<(), DeliveryError>> },
@@ -317,7 +317,7 @@ impl Writer {
                 Command::Accept { .. } | Command::Reopen { .. } | Command::Cancel { .. } => group.push(command),
                 Command::Change { actor, change, reply } => {
                     self.commit_group(outcomes.take().unwrap_or_default(), std::mem::take(&mut group));
-                    let result = self.commit_change(&actor, change);
+                    let result = self.commit_change(&actor, *change);
                     let _ = reply.send(result);
                 }
                 Command::Declare { declared, reply } => {
