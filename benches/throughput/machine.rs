@@ -26,6 +26,30 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What the processors did since the machine started, in ticks.
+#[derive(Clone, Copy)]
+pub(crate) struct Processors {
+    all: u64,
+    /// Wanted here, and given to others by the host of a virtual machine.
+    stolen: u64,
+}
+
+impl Processors {
+    pub(crate) fn now() -> Processors {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        // Of the times behind these eight, the first two are a part already.
+        let ticks = stat.lines().next().unwrap().split_whitespace().skip(1).take(8);
+        let ticks: Vec<u64> = ticks.map(|ticks| ticks.parse().unwrap()).collect();
+        Processors { all: ticks.iter().sum(), stolen: ticks[7] }
+    }
+
+    /// How much of their time the host has taken since.
+    pub(crate) fn percent_stolen_since(self) -> f64 {
+        let now = Processors::now();
+        (now.stolen - self.stolen) as f64 * 100.0 / (now.all - self.all).max(1) as f64
+    }
+}
+
 /// What a process has used since it started.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {

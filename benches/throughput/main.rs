@@ -113,6 +113,7 @@ fn measure(arguments: &Arguments) -> ExitCode {
     let plan = Plan { rounds, seconds, paced_seconds, full, scale };
     println!("{}\n", machine::description(Path::new(daemon::FOLDER)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let processors = machine::Processors::now();
     let mut lines = Vec::new();
     for row in ROWS {
         let is_wanted = match row.when {
@@ -130,6 +131,8 @@ fn measure(arguments: &Arguments) -> ExitCode {
         }
     }
     print!("{}", table(&lines, arguments.short));
+    let percent_stolen = processors.percent_stolen_since();
+    println!("\nOf the processors' time a host of virtual machines gave {percent_stolen:.1} % to others meanwhile.");
     let met = lines.iter().all(|line| line.is_met(arguments.short));
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
