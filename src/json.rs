@@ -134,17 +134,26 @@ pub enum Level<'a> {
     Scalar,
 }
 
-/// Checks `bytes`, as [`Json::parse`] does, and opens one level of them on the way.
+/// Checks `bytes` and opens one level of them in the same pass. What is no JSON is told before
+/// what is nested too deep: a bracket that is not closed looks like both.
 pub fn open(bytes: &[u8]) -> Result<Level<'_>, JsonError> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        // Not UTF-8: serde_json says where.
+        Err(_) => serde_json::from_slice::<&RawValue>(bytes)?.get(),
+    };
+    // Nothing recurses here: what is in the level is passed over bracket by bracket.
+    let level = opened(text)?;
     check_depth(bytes)?;
-    // Where it is no text, this says so.
-    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(level(serde_json::from_slice(bytes)?)) };
-    Ok(opened(text)?)
+    Ok(level)
 }
 
 /// Opens one level of `value`. Keys are decoded as [`unescape`] does it.
 pub fn level(value: &RawValue) -> Level<'_> {
-    opened(value.get()).unwrap_or(Level::Scalar)
+    match value.get().as_bytes().first() {
+        Some(b'{' | b'[') => opened(value.get()).unwrap_or(Level::Scalar),
+        _ => Level::Scalar,
+    }
 }
 
 fn opened(text: &str) -> serde_json::Result<Level<'_>> {
@@ -208,10 +217,11 @@ mod tests {
         assert!(Json::parse(Bytes::from(brackets_in_a_string)).is_ok());
     }
 
-    /// What is opened at once is checked as strictly as what is checked first.
+    /// What is checked while it is opened is checked as strictly as what is checked first.
     #[test]
     fn what_is_opened_is_checked() {
-        let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+        let deep = ["[".repeat(JSON_DEPTH_MAX + 1), "]".repeat(JSON_DEPTH_MAX + 1)];
+        let just_not_too_deep = ["[".repeat(JSON_DEPTH_MAX), "]".repeat(JSON_DEPTH_MAX)].concat();
         for text in [
             &b"{}"[..],
             b" \r\n\t{\"a\" : [1, {}] , \"a\":\"\\u00e9\"}\n",
@@ -222,10 +232,14 @@ mod tests {
             b"",
             b"{",
             b"[1",
+            b"[1,",
+            b"[,]",
+            b"{,}",
             b"{}x",
             b"[] []",
             b"nul",
             b"{\"a\":1,}",
+            b"{\"a\":1,",
             b"{a:1}",
             b"{1:1}",
             b"{\"a\" 1}",
@@ -237,19 +251,31 @@ mod tests {
             b"\x0c{}",
             b"\xef\xbb\xbf{}",
             b"{\"a\":\"\xff\"}",
+            b"{\"a\":tru,\"\xff\"}",
             b"\xff",
-            deep.as_bytes(),
+            just_not_too_deep.as_bytes(),
+            deep.concat().as_bytes(),
+            deep[0].as_bytes(),
+            format!("{{\"a\":{}", deep.concat()).as_bytes(),
         ] {
+            let members = |level: Level<'_>| match level {
+                Level::Object(members) => {
+                    members.iter().map(|(key, value)| format!("{key}: {}", value.get())).collect::<Vec<_>>()
+                }
+                Level::Array(items) => items.iter().map(|item| item.get().to_owned()).collect(),
+                Level::Scalar => vec!["a scalar".to_owned()],
+            };
+            let checked_first = || {
+                let value: &RawValue = serde_json::from_slice(text)?;
+                check_depth(text).map(|()| level(value))
+            };
             // They word it differently.
             let place = |error| match error {
                 JsonError::Syntax { line, column, .. } => Some((line, column)),
                 JsonError::TooDeep => None,
             };
-            let checked = Json::parse(Bytes::copy_from_slice(text)).map(|json| json.as_bytes()[0]).map_err(place);
-            let opened = open(text).map_err(place);
-            assert_eq!(opened.as_ref().err(), checked.as_ref().err(), "{}", text.escape_ascii());
-            assert_eq!(matches!(opened, Ok(Level::Object(_))), checked == Ok(b'{'));
-            assert_eq!(matches!(opened, Ok(Level::Array(_))), checked == Ok(b'['));
+            let checked_first = checked_first().map(members).map_err(place);
+            assert_eq!(open(text).map(members).map_err(place), checked_first, "{}", text.escape_ascii());
         }
     }
 

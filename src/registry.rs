@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::dialect;
 use crate::filter;
@@ -96,7 +97,7 @@ pub struct Registry {
     subscriptions: BTreeMap<Lane, Arc<Subscription>>,
     by_id: HashMap<SubscriptionId, Lane>,
     by_organization: BTreeSet<(Name, Lane)>,
-    ended: HashMap<Lane, (SubscriptionId, Name)>,
+    ended: FxHashMap<Lane, (SubscriptionId, Name)>,
     index: HashMap<Owner, Patterns>,
 }
 

@@ -35,9 +35,10 @@ pub(crate) struct Processors {
 }
 
 impl Processors {
+    /// Until now.
     pub(crate) fn now() -> Processors {
         let stat = std::fs::read_to_string("/proc/stat").unwrap();
-        // Of the times behind these eight, the first two are a part already.
+        // The columns behind these eight, of guests' time, are counted in the first two already.
         let ticks = stat.lines().next().unwrap().split_whitespace().skip(1).take(8);
         let ticks: Vec<u64> = ticks.map(|ticks| ticks.parse().unwrap()).collect();
         Processors { all: ticks.iter().sum(), stolen: ticks[7] }
@@ -46,7 +47,7 @@ impl Processors {
     /// How much of their time the host has taken since.
     pub(crate) fn percent_stolen_since(self) -> f64 {
         let now = Processors::now();
-        (now.stolen - self.stolen) as f64 * 100.0 / (now.all - self.all).max(1) as f64
+        now.stolen.saturating_sub(self.stolen) as f64 * 100.0 / now.all.saturating_sub(self.all).max(1) as f64
     }
 }
 

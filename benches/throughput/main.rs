@@ -132,7 +132,7 @@ fn measure(arguments: &Arguments) -> ExitCode {
     }
     print!("{}", table(&lines, arguments.short));
     let percent_stolen = processors.percent_stolen_since();
-    println!("\nOf the processors' time a host of virtual machines gave {percent_stolen:.1} % to others meanwhile.");
+    println!("\nThe host gave {percent_stolen:.1} % of the processors' time to other machines meanwhile.");
     let met = lines.iter().all(|line| line.is_met(arguments.short));
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -21,7 +21,8 @@ use crate::time::Timestamp;
 use super::State;
 use super::query::Query;
 
-/// One call of one route.
+/// One call of one route. It goes around in a box: each future that it passes through on its
+/// way to the handler would have room for it.
 pub(super) struct Call {
     pub(super) state: Arc<State>,
     pub(super) caller: Caller,

@@ -128,7 +128,7 @@ fn read_alone(body: &[u8]) -> Result<Given, Problem> {
     parse(json::open(body)?).map_err(Problem::faults)
 }
 
-/// One event of a batch, whose text was checked with it.
+/// One event of a batch, whose text is known to be JSON.
 fn read(value: &RawValue) -> Result<Given, Problem> {
     json::check_depth(value.get().as_bytes())?;
     parse(json::level(value)).map_err(Problem::faults)

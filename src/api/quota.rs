@@ -153,6 +153,7 @@ pub(super) async fn within<F: Future<Output = Result<Response, Problem>>>(
     handler: impl FnOnce(Box<Call>) -> F,
 ) -> Result<Response, Problem> {
     let standing = take(quotas, &call)?;
+    // Awaited in one place: each would have room for the whole handler.
     let answered = handler(call).await;
     let Some(standing) = standing else { return answered };
     match answered {

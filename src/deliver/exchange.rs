@@ -81,8 +81,8 @@ pub(super) struct Prepared<'a> {
 }
 
 impl Client {
-    /// Writes `request` out, with `authorization` in place of what it has of that. Nothing
-    /// of it needs waiting, and what it was made of is not kept.
+    /// Writes `request` out, with `authorization` in place of what it has of that. Nothing of
+    /// it needs waiting; its headers and a small body are not kept.
     pub(super) fn prepare<'a>(
         &self,
         request: Outgoing,

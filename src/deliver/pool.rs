@@ -42,8 +42,8 @@ struct Idle {
 
 #[derive(Default)]
 struct State {
-    /// For each endpoint, the one used longest ago first. A list whose last one is in use stays
-    /// until the next sweep: most come back before.
+    /// For each endpoint, the one used longest ago first. A list that was emptied stays until
+    /// the next sweep, or until room is made: most get one back before.
     idle: HashMap<Endpoint, VecDeque<Idle>>,
     count: usize,
     is_swept: bool,
@@ -90,6 +90,7 @@ impl Pool {
             list.pop_front().into_iter().collect()
         } else {
             state.count += 1;
+            // With the new one in its place already, lest its list be looked up twice.
             if state.count > self.idle_max { state.take_oldest() } else { Vec::new() }
         };
         let is_swept = std::mem::replace(&mut state.is_swept, true);
@@ -274,6 +275,33 @@ mod tests {
         let state = pool.state();
         assert_eq!(state.count, state.idle.values().map(VecDeque::len).sum::<usize>());
         assert!(state.idle.contains_key(&endpoint(2)));
+    }
+
+    #[tokio::test]
+    async fn who_gives_one_back_finds_its_list() {
+        let counts = |pool: &Pool| {
+            let state = pool.state();
+            (state.count, state.idle.len())
+        };
+        let pool = Arc::new(Pool::of(usize::MAX));
+        let (open, _peer) = connection(1);
+        pool.give(endpoint(1), open, KEEP_ALIVE);
+        let taken = pool.take(&endpoint(1), |_| true).expect("one that waits");
+        assert_eq!(counts(&pool), (0, 1));
+        assert!(pool.take(&endpoint(1), |_| true).is_none());
+        pool.give(endpoint(1), taken, KEEP_ALIVE);
+        assert_eq!(counts(&pool), (1, 1));
+        assert!(pool.drop_expired(Instant::now()).is_some(), "it is looked after");
+        assert!(pool.take(&endpoint(1), |_| true).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_pool_of_none_keeps_none() {
+        let pool = Arc::new(Pool::of(0));
+        let (open, _peer) = connection(1);
+        pool.give(endpoint(1), open, KEEP_ALIVE);
+        assert!(pool.take(&endpoint(1), |_| true).is_none());
+        assert_eq!(pool.state().count, 0);
     }
 
     #[tokio::test]

@@ -127,14 +127,17 @@ async fn faulty_events_are_refused_with_all_their_fields() {
 #[tokio::test]
 async fn a_body_that_is_not_json_is_refused_with_its_place() {
     let daemon = Daemon::start().await;
+    // As long as they are not closed, they might be too deep, too.
+    let unclosed = format!("{{\"type\":\"a\",\"data\":{}\n", "[".repeat(200));
     for (path, body, line, column) in [
+        ("/v1/events", &*unclosed, 2, 0),
         ("/v1/events", "{\n  \"type\": oops}", 2, 11),
         ("/v1/events", "{\"type\":\"a\",\"data\":01}", 1, 21),
         ("/v1/events", "{\"type\":\"a\",\"data\":1} x", 1, 23),
         ("/v1/events/batch", "[\n1,\n]", 3, 1),
         ("/v1/subscriptions", "{\"url\":\n\n}", 3, 1),
     ] {
-        let answer = send_bytes(&daemon, "POST", path, JSON, body).await;
+        let answer = send_bytes(&daemon, "POST", path, JSON, body.to_owned()).await;
         let shown = answer.json();
         assert_eq!(answer.refused(400, "invalid_json"), Vec::<String>::new(), "{body}");
         assert_eq!((&shown["line"], &shown["column"]), (&json!(line), &json!(column)), "{body}: {shown}");
