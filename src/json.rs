@@ -10,7 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::limits::JSON_DEPTH_MAX;
 
+mod layout;
 mod scan;
+pub(crate) use layout::{compact, pretty};
 pub(crate) use scan::{Kind, Scanner, array_index};
 pub use scan::{find, items, pointer_steps, quote, unescape};
 

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use http::StatusCode;
-use serde_json::{Map, Value, json};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
 use super::receiver::{Receiver, Request, Signature};
 use super::signing::SecretSource;
 use super::{Failure, certificates, on_runtime, output};
+use crate::json;
 use crate::sign::StandardKey;
 
 const EXAMPLE: &str = "Example:
@@ -72,7 +75,7 @@ async fn listen(args: Args) -> Result<(), Failure> {
     }
     let printed_pem = ca_pem.filter(|_| args.ca_file.is_none());
     if args.json {
-        output::print(&json!({"listening": url, "ca_pem": printed_pem}).to_string())?;
+        output::print(&serde_json::json!({"listening": url, "ca_pem": printed_pem}).to_string())?;
     } else {
         output::print(&format!("listening on {url}, answering {}", args.status))?;
         if let Some(pem) = printed_pem {
@@ -86,7 +89,10 @@ async fn listen(args: Args) -> Result<(), Failure> {
             _ = tokio::signal::ctrl_c() => return Ok(()),
             request = receiver.next() => {
                 let Some(request) = request else { return Ok(()) };
-                let shown = if args.json { as_json(&request, key.as_ref()) } else { as_text(&request, key.as_ref()) };
+                let shown = match args.json {
+                    true => as_json(&request, key.as_ref()).map_err(|error| Failure::failed(error.to_string()))?,
+                    false => as_text(&request, key.as_ref()),
+                };
                 request.answer(status);
                 output::print(&shown)?;
             }
@@ -105,8 +111,8 @@ fn verdict(request: &Request, key: Option<&StandardKey>) -> (&'static str, Strin
 
 fn as_text(request: &Request, key: Option<&StandardKey>) -> String {
     let event_type = request.event_type().unwrap_or_else(|| "no type".to_owned());
-    let body = match serde_json::from_slice::<Value>(&request.body) {
-        Ok(value) => format!("{value:#}"),
+    let body = match serde_json::from_slice::<&RawValue>(&request.body) {
+        Ok(raw) => json::pretty(raw.get()),
         Err(_) => match std::str::from_utf8(&request.body) {
             Ok(text) => text.to_owned(),
             Err(_) => format!("({} bytes that are not text)", request.body.len()),
@@ -128,24 +134,35 @@ fn as_text(request: &Request, key: Option<&StandardKey>) -> String {
     output::printable(&shown)
 }
 
-fn as_json(request: &Request, key: Option<&StandardKey>) -> String {
-    let headers: Map<String, Value> = request
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), Value::from(String::from_utf8_lossy(value.as_bytes()))))
-        .collect();
-    let body = serde_json::from_slice::<Value>(&request.body)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&request.body)));
-    json!({
-        "received_at": request.received_at.to_string(),
-        "method": request.method,
-        "path": request.path,
-        "event_type": request.event_type(),
-        "signature": verdict(request, key).0,
-        "headers": headers,
-        "body": body,
+/// A request as `--json` shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    received_at: String,
+    method: &'a str,
+    path: &'a str,
+    event_type: Option<String>,
+    signature: &'static str,
+    headers: Map<String, Value>,
+    /// JSON on one line, else in the spelling that was signed; what is no JSON as text.
+    body: Box<RawValue>,
+}
+
+fn as_json(request: &Request, key: Option<&StandardKey>) -> serde_json::Result<String> {
+    let text = String::from_utf8_lossy(&request.body);
+    let body = match serde_json::from_str::<&RawValue>(&text) {
+        Ok(raw) => RawValue::from_string(json::compact(raw.get())),
+        Err(_) => to_raw_value(&text),
+    }?;
+    let text_of = |value: &HeaderValue| Value::from(String::from_utf8_lossy(value.as_bytes()));
+    serde_json::to_string(&Shown {
+        received_at: request.received_at.to_string(),
+        method: &request.method,
+        path: &request.path,
+        event_type: request.event_type(),
+        signature: verdict(request, key).0,
+        headers: request.headers.iter().map(|(name, value)| (name.to_string(), text_of(value))).collect(),
+        body,
     })
-    .to_string()
 }
 
 #[cfg(test)]
@@ -169,7 +186,26 @@ mod tests {
         let shown = as_text(&changed, Some(&key()));
         assert!(shown.contains("no type  SIGNATURE WRONG") && !shown.contains('\u{1b}'), "{shown}");
         let (unsigned, _) = request(&[], body);
-        let shown: Value = serde_json::from_str(&as_json(&unsigned, Some(&key()))).expect("JSON");
-        assert_eq!((&shown["signature"], &shown["body"]["data"]), (&json!("unsigned"), &json!(1)));
+        let shown = as_json(&unsigned, Some(&key())).expect("is written");
+        assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON")["signature"], "unsigned");
+        assert!(shown.ends_with(&format!(r#","body":{body}}}"#)), "{shown}");
+        let (broken, _) = request(&[], "1 2");
+        assert!(as_json(&broken, None).expect("is written").ends_with(r#","body":"1 2"}"#));
+    }
+
+    /// It showed 1e3 as 1000.0, and large numbers rounded: who looked for the reason of a wrong
+    /// signature looked at other bytes than those that were signed.
+    #[test]
+    fn numbers_are_shown_as_they_came() {
+        let body = "{\"type\":\"t\",\n \"data\":[1e3,12345678901234567890123,1.50,{\"a\":1,\"a\":2}]}";
+        let (received, _) = request(&[], body);
+        let shown = as_text(&received, None);
+        for spelling in ["\n      1e3,", "\n      12345678901234567890123,", "\n      1.50,", "\"a\": 1,", "\"a\": 2\n"]
+        {
+            assert!(shown.contains(spelling), "{spelling:?}: {shown}");
+        }
+        let shown = as_json(&received, None).expect("is written");
+        let expected = r#","body":{"type":"t","data":[1e3,12345678901234567890123,1.50,{"a":1,"a":2}]}}"#;
+        assert!(shown.ends_with(expected) && !shown.contains('\n'), "{shown}");
     }
 }
