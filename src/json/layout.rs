@@ -2,6 +2,7 @@
 //! repeated keys keep their spelling. Takes the text for valid: of what is not it
 //! makes nonsense, but neither panics nor loops.
 
+use super::Scanner;
 use crate::limits::JSON_DEPTH_MAX;
 
 /// On one line, without white space.
@@ -57,22 +58,9 @@ fn lay_out(text: &str, indent: Option<&str>) -> String {
 
 /// How long what `text` begins with is: a bracket, comma, colon, string, number or word.
 fn token_bytes(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    match bytes {
-        [b'{' | b'}' | b'[' | b']' | b',' | b':', ..] => 1,
-        [b'"', inner @ ..] => {
-            let mut escaped = false;
-            let end = inner.iter().position(|byte| {
-                let is_end = *byte == b'"' && !escaped;
-                escaped = *byte == b'\\' && !escaped;
-                is_end
-            });
-            end.map_or(bytes.len(), |end| end + 2)
-        }
-        _ => {
-            let ends = |at: char| matches!(at, '{' | '}' | '[' | ']' | ',' | ':' | '"') || at.is_whitespace();
-            text.find(ends).unwrap_or(bytes.len())
-        }
+    match text.starts_with(['{', '}', '[', ']', ',', ':']) {
+        true => 1,
+        false => Scanner::new(text).value().len(),
     }
 }
 
