@@ -55,6 +55,11 @@ impl Engine {
         [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min()
     }
 
+    /// When a lane is to be looked at again.
+    pub(crate) fn next_lane_wake(&self) -> Option<Timestamp> {
+        self.scheduler.next_wake()
+    }
+
     /// Attempts under way, in order.
     pub(crate) fn attempts(&self) -> Vec<InFlight> {
         let of = |(lane, head, began_at): &(Lane, Head, Timestamp)| InFlight {

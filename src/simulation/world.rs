@@ -643,6 +643,14 @@ impl World {
         self.daemon.as_ref().unwrap().engine.next_wake()
     }
 
+    pub(super) fn next_lane_wake(&self) -> Option<Timestamp> {
+        self.daemon.as_ref().unwrap().engine.next_lane_wake()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.store().is_full()
+    }
+
     pub(super) fn work_len(&self) -> usize {
         self.daemon.as_ref().unwrap().engine.work_len()
     }
