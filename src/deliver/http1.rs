@@ -33,15 +33,17 @@ impl RequestHead {
 
     /// Adds a header. Its name goes out in lower case, whatever case it is in.
     pub(super) fn add(&mut self, name: &str, value: &[u8]) -> Result<(), Unsendable> {
-        let is_sendable = value.iter().fold(true, |all, byte| all & is_sendable(*byte));
-        let begin = self.0.len();
-        self.0.extend(name.bytes().map(|byte| NAME[usize::from(byte)]));
-        if name.is_empty() || self.0[begin..].contains(&0) || !is_sendable {
+        let is_name = !name.is_empty() && name.bytes().all(is_of_name);
+        // All of them, whatever was found: many at a time.
+        let is_value = value.iter().fold(true, |all, byte| all & is_of_value(*byte));
+        if !is_name || !is_value {
             return Err(Unsendable);
         }
-        self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(value);
-        self.0.extend_from_slice(b"\r\n");
+        let begin = self.0.len();
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.0.extend_from_slice(part);
+        }
+        self.0[begin..begin + name.len()].make_ascii_lowercase();
         Ok(())
     }
 
@@ -52,28 +54,14 @@ impl RequestHead {
     }
 }
 
-/// What a byte is in a header's name, in lower case; 0: it cannot stand in one (RFC 9110,
-/// section 5.6.2).
-const NAME: [u8; 256] = {
-    let mut table = [0; 256];
-    let others = b"!#$%&'*+-.^_`|~";
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = others[at];
-        at += 1;
-    }
-    let mut byte = 0_u8;
-    while byte < 128 {
-        if byte.is_ascii_alphanumeric() {
-            table[byte as usize] = byte.to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    table
-};
+/// A character of a header's name (RFC 9110, section 5.6.2).
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
 
 /// A character of a header's value (RFC 9110, section 5.5): UTF-8 goes out as it is.
-fn is_sendable(byte: u8) -> bool {
+fn is_of_value(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 

@@ -17,12 +17,9 @@ impl Dialect for Standard {
 
     fn envelope(&self, sending: &Sending<'_>) -> Result<Envelope, RenderError> {
         let Sending { event, data, .. } = sending;
-        let mut body = Vec::with_capacity(data.len() + 128);
-        body.extend_from_slice(b"{\"type\":");
-        body.extend_from_slice(json::quote(&event.event_type).as_bytes());
-        body.extend_from_slice(format!(",\"timestamp\":\"{}\",\"data\":", event.occurred_at).as_bytes());
-        body.extend_from_slice(data.as_bytes());
-        body.push(b'}');
+        let (event_type, occurred_at) = (json::quote(&event.event_type), event.occurred_at.to_string());
+        let parts = ["{\"type\":", &event_type, ",\"timestamp\":\"", &occurred_at, "\",\"data\":", data, "}"];
+        let body = parts.concat().into_bytes();
         Ok(Envelope::json(body))
     }
 

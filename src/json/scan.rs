@@ -272,7 +272,8 @@ fn code_unit(text: &str) -> Option<(u32, &str)> {
 
 /// `text` as a JSON string literal.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // Text can always be written.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 #[cfg(test)]
