@@ -34,7 +34,7 @@ impl RequestHead {
     /// Adds a header. Its name goes out in lower case, whatever case it is in.
     pub(super) fn add(&mut self, name: &str, value: &[u8]) -> Result<(), Unsendable> {
         let is_name = !name.is_empty() && name.bytes().all(is_of_name);
-        // All of them, whatever was found: many at a time.
+        // Not `all`: that looks at one byte after another, this at many at a time.
         let is_value = value.iter().fold(true, |all, byte| all & is_of_value(*byte));
         if !is_name || !is_value {
             return Err(Unsendable);
