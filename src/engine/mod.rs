@@ -160,7 +160,7 @@ impl Engine {
     ) -> Result<(), StoreGone> {
         self.take_up_lanes();
         loop {
-            let wake = [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min();
+            let wake = self.next_wake();
             tokio::select! {
                 notice = notices.recv() => {
                     let Some(notice) = notice else { return Err(StoreGone) };
@@ -192,6 +192,11 @@ impl Engine {
         }
         self.drain(&mut notices).await;
         Ok(())
+    }
+
+    /// When there is something to do, if nothing happens before.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min()
     }
 
     /// Lets what is in flight end, and what it led to be written; cuts off what takes

@@ -58,6 +58,12 @@ impl FailureNews {
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at)
     }
+
+    /// So many are not told of yet.
+    #[cfg(test)]
+    pub(super) fn untold(&self) -> u64 {
+        self.lanes.values().sum()
+    }
 }
 
 #[cfg(test)]

@@ -50,14 +50,19 @@ impl Engine {
         self.drain(notices).await;
     }
 
-    /// When [`Engine::tick`] is wanted.
-    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
-        [self.scheduler.next_wake(), self.news.next_due()].into_iter().flatten().min()
-    }
-
     /// When a lane is to be looked at again.
     pub(crate) fn next_lane_wake(&self) -> Option<Timestamp> {
         self.scheduler.next_wake()
+    }
+
+    /// When failures are to be told of, or that they were is to be forgotten.
+    pub(crate) fn next_news_due(&self) -> Option<Timestamp> {
+        self.news.next_due()
+    }
+
+    /// Failed deliveries that are not told of yet.
+    pub(crate) fn untold(&self) -> u64 {
+        self.news.untold()
     }
 
     /// Attempts under way, in order.

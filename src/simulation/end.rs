@@ -123,10 +123,15 @@ fn nobody_waits_for_the_dead(world: &mut World) {
 fn is_idle(world: &mut World) {
     world.run_for(3 * DAY);
     let is_planned = world.book.subscriptions.values().any(|it| it.is_enabled() && it.settings.expires_at.is_some());
-    // What a full storage has no room to tell of is tried again each minute.
-    let wake = if world.is_full() { world.next_lane_wake() } else { world.next_wake() };
+    let wake = world.next_lane_wake();
     assert!(is_planned || wake.is_none(), "wakes at {wake:?} for nothing");
-    assert_eq!(world.work_len(), 0, "something is under way");
+    // What was told of is remembered for a minute, and what a full storage has no room to
+    // tell of is tried again each minute.
+    let is_quiet = world.run_until(3 * MINUTE, |world| world.next_news_due().is_none() || world.is_too_full_to_tell());
+    let (now, due) = (world.wall(), world.next_news_due());
+    assert!(is_quiet, "tells at {due:?} of nothing");
+    assert!(due.is_none_or(|due| due.since(now).as_millis() as u64 <= MINUTE), "tells only at {due:?}, it is {now}");
+    assert!(world.run_until(2 * SECOND, |world| world.work_len() == 0), "something is under way");
 }
 
 /// Retention takes everything in its time.

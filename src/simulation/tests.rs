@@ -14,8 +14,8 @@ const FOUND: &[u64] = &[
     // The clock went on by four days while an attempt was in flight, and the event was gone when it
     // was settled: the book took that for a delivery that never was.
     309063948,
-    // The storage was full for days, so that failed deliveries could not be told of and were tried
-    // to be each minute: the check took that for a wake for nothing.
+    // The storage was full for days, so failed deliveries could not be told of, which was tried again
+    // each minute: the check took that for a wake for nothing.
     823012299,
 ];
 

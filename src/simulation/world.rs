@@ -162,7 +162,7 @@ impl World {
         world
     }
 
-    fn wall(&self) -> Timestamp {
+    pub(super) fn wall(&self) -> Timestamp {
         Timestamp::from_millis(START_MS.saturating_add_signed(self.offset_ms) + self.true_ms)
     }
 
@@ -639,16 +639,17 @@ impl World {
         self.disk.writes()
     }
 
-    pub(super) fn next_wake(&self) -> Option<Timestamp> {
-        self.daemon.as_ref().unwrap().engine.next_wake()
-    }
-
     pub(super) fn next_lane_wake(&self) -> Option<Timestamp> {
         self.daemon.as_ref().unwrap().engine.next_lane_wake()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.store().is_full()
+    pub(super) fn next_news_due(&self) -> Option<Timestamp> {
+        self.daemon.as_ref().unwrap().engine.next_news_due()
+    }
+
+    /// Whether there are failures that a full storage has no room to tell of.
+    pub(super) fn is_too_full_to_tell(&self) -> bool {
+        self.store().is_full() && self.daemon.as_ref().unwrap().engine.untold() > 0
     }
 
     pub(super) fn work_len(&self) -> usize {
